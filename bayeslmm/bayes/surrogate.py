@@ -20,6 +20,7 @@ from bayeslmm.bayes.target import Target
 from bayeslmm.likelihood import CrossProducts, Factor, evaluate
 from bayeslmm.likelihood import parameters as par
 from bayeslmm.likelihood.criteria import derivatives
+from bayeslmm.likelihood.last_blocks import LastBlocks
 from bayeslmm.numerics.polynomial import Polynomial, basis, exponents_of, scaled
 from bayeslmm.numerics.resample import normalised, systematic
 from bayeslmm.types import BoolArray, FloatArray, IntArray
@@ -31,15 +32,19 @@ _MOST_ROUGH, MOST_TERMS = 120, 330
 _MOST_DIMENSIONS = 8
 # Equations for each coefficient.
 _SURPLUS = 1.8
+# The same for each term in the other coordinates where values along some are free.
+_FREE_SURPLUS = 1.3
+# Side of the final region that is short: it has so much of the degree of one of a unit.
+_SHORTEST = 0.35
 # The region reaches to where the log density is this far below its maximum.
 _DEPTH = 16.0
 _ROUNDS = 8
 # Refits of a rough polynomial with nodes where it sees mass, and the error there that lets it choose the region.
 _PROBES = 4
 _TRUSTED, _FINE = 1.5, 0.01
-_WEIGHT = 0.08
-# Standard errors of the first region to each side.
-_FIRST = 3.0
+_WEIGHT, _FREE_WEIGHT, _FREE_DEPTH = 0.08, 0.3, 24.0
+# Standard errors of the first region to each side, and where values along wide coordinates are free.
+_FIRST, _FREE_FIRST = 3.0, 5.5
 # Steepness of the density beyond the box.
 _WALL = 2000.0
 # Nodes evaluated at once where the store can.
@@ -60,17 +65,21 @@ class Nodes:
     fixed : FloatArray, shape (K, p (p + 1) / 2 + p)
         Of the fixed effects, the lower triangle of the Cholesky factor (logarithms on the diagonal, below it ratios to
         the diagonal of the column) and the solution.
+    last : tuple of LastBlocks
+        What gives the same, but for slopes, at any covariances of the last blocks; empty where there are none.
     """
 
     x: FloatArray
     values: FloatArray
     slopes: FloatArray
     fixed: FloatArray
+    last: tuple[LastBlocks, ...] = ()
 
     def within(self, lower: FloatArray, upper: FloatArray) -> Nodes:
         """Those in a box."""
         keep = ((self.x >= lower) & (self.x <= upper)).all(axis=1)
-        return Nodes(self.x[keep], self.values[keep], self.slopes[keep], self.fixed[keep])
+        last = tuple(self.last[k] for k in np.flatnonzero(keep)) if self.last else ()
+        return Nodes(self.x[keep], self.values[keep], self.slopes[keep], self.fixed[keep], last)
 
     def __add__(self, other: Nodes) -> Nodes:
         return Nodes(
@@ -78,6 +87,7 @@ class Nodes:
             np.concatenate([self.values, other.values]),
             np.concatenate([self.slopes, other.slopes]),
             np.concatenate([self.fixed, other.fixed]),
+            self.last + other.last,
         )
 
 
@@ -86,7 +96,7 @@ def evaluate_nodes(target: Target, x: FloatArray) -> Nodes:
     cp = target.cp
     batch = _BATCH if cp.sums.batched else 1
     parts = [_evaluate_batch(target, x[k : k + batch]) for k in range(0, x.shape[0], batch)]
-    return Nodes(*(np.concatenate([getattr(p, name) for p in parts]) for name in ("x", "values", "slopes", "fixed")))
+    return sum(parts[1:], parts[0])
 
 
 def _evaluate_batch(target: Target, x: FloatArray) -> Nodes:
@@ -100,13 +110,58 @@ def _evaluate_batch(target: Target, x: FloatArray) -> Nodes:
         slopes[:, 0, k] = sum((a * g).sum((1, 2)) for a, g in zip(first.traces, change, strict=True))
         squares = sum((a * g).sum((1, 2)) for a, g in zip(first.squares, change, strict=True))
         slopes[:, 1, k] = -squares / factor.r2
-    q2, p = factor.chol.shape[1] - cp.p, cp.p
+    last = cp.sums.last_blocks(factor)
+    return Nodes(x, *_outputs(factor, slopes, cp.p), () if last is None else (last,))
+
+
+def _outputs(factor: Factor, slopes: FloatArray, p: int) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Values, slopes and numbers of the fixed effects, as `Nodes` has them."""
+    q2 = factor.chol.shape[1] - p
     L = factor.chol[:, q2:, q2:]
     diagonal = np.diagonal(L, axis1=1, axis2=2)
     # Ratios and logarithms: all entries fall off together, by orders of magnitude, where an sd grows.
     lower = (L / diagonal[:, None, :] + np.eye(p) * (np.log(diagonal) - 1.0)[:, None, :])[:, *np.tril_indices(p)]
     values = np.stack([factor.log_det + factor.log_det_fixed, np.log(factor.r2)], axis=1)
-    return Nodes(x, values, slopes, np.concatenate([lower, factor.solution[:, q2:]], axis=1))
+    solution = factor.solution[:, factor.solution.shape[1] - p :]
+    return values, slopes, np.concatenate([lower, solution], axis=1)
+
+
+def _free(target: Target) -> BoolArray:
+    """Mask (d,) of the coordinates of the last blocks, along which an evaluation at one point is one for all."""
+    cp, free = target.cp, np.zeros(target.dimension, dtype=bool)
+    ends = np.cumsum([0, *(c.dimension for c in target.coordinates)])
+    for block in cp.blocks[cp.sums.first_of_last :]:
+        for term in block.terms:
+            free[ends[term] : ends[term + 1]] = True
+    return free
+
+
+def _along(target: Target, nodes: Nodes, lower: FloatArray, upper: FloatArray, exponents: IntArray) -> Nodes:
+    """The likelihood at other covariances of the last blocks, for every node that is in the box but for these."""
+    free = _free(target)
+    inside = ((nodes.x >= lower) & (nodes.x <= upper))[:, ~free].all(axis=1)
+    chosen = np.flatnonzero(inside) if nodes.last else np.empty(0, dtype=np.int64)
+    count = int(np.ceil(_SURPLUS * _distinct(exponents[:, free]))) + 2
+    x = np.repeat(nodes.x[chosen], count, axis=0)
+    found = []
+    if chosen.size:
+        x[:, free] = _spread(lower[free], upper[free], x.shape[0], 77)
+        first = target.cp.sums.first_of_last
+        factors = par.block_factors(target.cp, target.terms(x)[0])[first:]
+        for j, k in enumerate(chosen):
+            own = [T[j * count : (j + 1) * count] for T in factors]
+            found.append(_outputs(nodes.last[k].evaluate(own, count), np.empty((count, 2, 0)), target.cp.p))
+    parts = [np.concatenate([part[i] for part in found]) if found else a[:0] for i, a in enumerate(_arrays(nodes))]
+    return Nodes(x, *parts)
+
+
+def _arrays(nodes: Nodes) -> tuple[FloatArray, FloatArray, FloatArray]:
+    return nodes.values, nodes.slopes, nodes.fixed
+
+
+def _distinct(exponents: IntArray) -> int:
+    """Number of different rows."""
+    return int(np.unique(exponents, axis=0).shape[0])
 
 
 def _covariance_slopes(target: Target, x: FloatArray, k: int) -> list[FloatArray]:
@@ -165,8 +220,10 @@ def _as_factor(values: FloatArray, fixed: FloatArray, p: int) -> Factor:
     return Factor(values[:, 0], np.zeros(K), r2, empty[..., None], chol, fixed[:, size:], empty, r2)
 
 
-def _fit(nodes: Nodes, lower: FloatArray, upper: FloatArray, exponents: IntArray, importance: FloatArray) -> Polynomial:
-    """Least squares on values and gradients."""
+def _fit(
+    nodes: Nodes, others: Nodes, lower: FloatArray, upper: FloatArray, exponents: IntArray, importance: FloatArray
+) -> Polynomial:
+    """Least squares on values and gradients at nodes, and on values at others; `importance` of all of them."""
     d, degree = lower.size, int(exponents.max())
     z = scaled(nodes.x, lower, upper)
     half = 0.5 * (upper - lower)
@@ -174,14 +231,21 @@ def _fit(nodes: Nodes, lower: FloatArray, upper: FloatArray, exponents: IntArray
     weight = 1.0 / max(degree, 1)
     rows = [basis(z, exponents)] + [weight * basis(z, exponents, k) for k in range(d)]
     right = [nodes.values] + [weight * nodes.slopes[:, :, k] * half[k] for k in range(d)]
-    share = np.tile(importance, len(rows))[:, None]
+    rows.append(basis(scaled(others.x, lower, upper), exponents))
+    right.append(others.values)
+    share = np.r_[np.tile(importance[: z.shape[0]], d + 1), importance[z.shape[0] :]][:, None]
     solution = np.linalg.lstsq(share * np.concatenate(rows), share * np.concatenate(right), rcond=1e-13)[0]
     return Polynomial(lower, upper, exponents, solution)
 
 
-def _fit_values(nodes: Nodes, lower: FloatArray, upper: FloatArray) -> Polynomial:
-    exponents = exponents_of(upper - lower, _DEGREE, max(nodes.x.shape[0] / 1.4, 1.0))
-    solution = np.linalg.lstsq(basis(scaled(nodes.x, lower, upper), exponents), nodes.fixed, rcond=1e-13)[0]
+def _fit_values(nodes: Nodes, others: Nodes, lower: FloatArray, upper: FloatArray, free: BoolArray) -> Polynomial:
+    x, fixed = np.concatenate([nodes.x, others.x]), np.concatenate([nodes.fixed, others.fixed])
+    most, few = max(x.shape[0] / 1.4, 1.0), max(nodes.x.shape[0] / 1.4, 1.0)
+    exponents = exponents_of(upper - lower, _DEGREE, most)
+    while _distinct(exponents[:, ~free]) > few:
+        most = max(0.8 * most, 1.0)
+        exponents = exponents_of(upper - lower, _DEGREE, most)
+    solution = np.linalg.lstsq(basis(scaled(x, lower, upper), exponents), fixed, rcond=1e-13)[0]
     return Polynomial(lower, upper, exponents, solution)
 
 
@@ -193,17 +257,26 @@ def _spread(lower: FloatArray, upper: FloatArray, count: int, seed: int) -> Floa
     return np.asarray(0.5 * (lower + upper) - 0.5 * (upper - lower) * np.cos(np.pi * u))
 
 
-def _count(exponents: IntArray) -> int:
+def _count(exponents: IntArray, free: BoolArray) -> int:
+    """Nodes for a polynomial; values at others determine it along coordinates that are free."""
     terms, d = exponents.shape
+    if free.any():
+        return int(np.ceil(_FREE_SURPLUS * _distinct(exponents[:, ~free]))) + 2
     return int(np.ceil(_SURPLUS * terms / (d + 1))) + 2
 
 
 def _make(target: Target, nodes: Nodes, lower: FloatArray, upper: FloatArray, exponents: IntArray) -> SurrogateTarget:
-    density = _exact(target, nodes)
+    others = _along(target, nodes, lower, upper, exponents)
+    nodes = nodes.within(lower, upper)
+    density = np.concatenate([_exact(target, nodes), _exact(target, others) if others.x.size else others.x[:, 0]])
     # The polynomial has to be right where the mass is; elsewhere it only has to say that there is none.
-    importance = np.exp(np.maximum(density - density.max(), -3.0 * _DEPTH) * _WEIGHT)
-    likelihood = _fit(nodes, lower, upper, exponents, importance)
-    surrogate = Surrogate(likelihood, _fit_values(nodes, lower, upper), target.folded, target.cp.p)
+    depth, K = density - density.max(), nodes.x.shape[0]
+    own = np.exp(_WEIGHT * np.maximum(depth[:K], -3.0 * _DEPTH))
+    # Of values that cost nothing there are many, most of them where an sd is far from what it can be.
+    importance = np.concatenate([own, np.exp(_FREE_WEIGHT * np.maximum(depth[K:], -_FREE_DEPTH))])
+    likelihood = _fit(nodes, others, lower, upper, exponents, importance)
+    fixed = _fit_values(nodes, others, lower, upper, _free(target))
+    surrogate = Surrogate(likelihood, fixed, target.folded, target.cp.p)
     return SurrogateTarget(target.cp, target.priors, target.coordinates, surrogate, changes=target.changes)
 
 
@@ -243,24 +316,25 @@ def build_surrogate(target: Target, start: FloatArray, progress: Progress, most:
     lower, upper = _first_box(target, start)
     rng = np.random.default_rng(0)
     nodes = evaluate_nodes(target, np.where(target.folded, np.maximum(start, 1e-4), start)[None])
+    free = _free(target)
     for attempt in range(_ROUNDS):
         exponents = exponents_of(upper - lower, _ROUGH, _MOST_ROUGH)
-        missing = max(_count(exponents) - nodes.within(lower, upper).x.shape[0], target.dimension + 2)
+        missing = max(_count(exponents, free) - nodes.within(lower, upper).x.shape[0], int((~free).sum()) + 2)
         nodes = nodes + evaluate_nodes(target, _spread(lower, upper, missing, attempt))
         nodes, sample, trusted = _probe(target, nodes, lower, upper, exponents, start, rng, _TRUSTED)
         if trusted:
             lower, upper, settled = _region(target, sample, lower, upper)
         else:
             lower, upper, settled = *_known_region(target, nodes), False
-        exponents = exponents_of(upper - lower, _DEGREE, most)
-        progress.report("likelihood", nodes.x.shape[0], nodes.x.shape[0] + _count(exponents))
+        exponents = exponents_of(upper - lower, _DEGREE, most, _SHORTEST)
+        progress.report("likelihood", nodes.x.shape[0], nodes.x.shape[0] + _count(exponents, free))
         if settled:
             break
-    missing = _count(exponents) - nodes.within(lower, upper).x.shape[0]
+    missing = _count(exponents, free) - nodes.within(lower, upper).x.shape[0]
     if missing > 0:
         nodes = nodes + evaluate_nodes(target, _spread(lower, upper, missing, 99))
     nodes, _, _ = _probe(target, nodes, lower, upper, exponents, start, rng, _FINE)
-    return _make(target, nodes.within(lower, upper), lower, upper, exponents)
+    return _make(target, nodes, lower, upper, exponents)
 
 
 def _probe(
@@ -275,9 +349,10 @@ def _probe(
 ) -> tuple[Nodes, Weighted, bool]:
     """Sample a polynomial, with exact nodes where it sees mass until there is some, or for a few rounds."""
     for k in range(_PROBES):
-        rough = _make(target, nodes.within(lower, upper), lower, upper, exponents)
+        rough = _make(target, nodes, lower, upper, exponents)
         sample = importance_points(rough, np.clip(start, lower, upper), 1500, rng)
-        chosen = systematic(normalised(sample.log_weights), 2 ** (k + 1) * (target.dimension + 1), rng)
+        few = int((~_free(target)).sum()) + 1
+        chosen = systematic(normalised(sample.log_weights), 2 ** (k + 1) * few, rng)
         x = np.clip(sample.points.x[chosen], lower, upper)
         more = evaluate_nodes(target, x)
         nodes = nodes + more
@@ -312,8 +387,10 @@ def _first_box(target: Target, start: FloatArray) -> tuple[FloatArray, FloatArra
     H = (gradient[:d] - gradient[d:]) / (2 * h)
     values, vectors = np.linalg.eigh(0.5 * (H + H.T))
     se = np.sqrt(np.diagonal((vectors / np.maximum(np.abs(values), 0.3)) @ vectors.T))
-    lower = centre - _FIRST * se
-    return np.where(target.folded, np.maximum(lower, 0.0), lower), centre + _FIRST * se
+    free = _free(target)
+    reach = _FREE_FIRST if free.any() else _FIRST
+    lower = centre - reach * se
+    return np.where(target.folded, np.maximum(lower, 0.0), lower), centre + reach * se
 
 
 def _region(

@@ -291,15 +291,15 @@ def backward(
         member = e.members[k]
         right = halves[k] - dot(member.half.fixed[..., :-1], dense[q:])
         if q:
-            right = right - (dot(member.half.effects, dense[:q]) if k else e.cells.times(dense[:q]))
+            right -= dot(member.half.effects, dense[:q]) if k else e.cells.times(dense[:q])
         for parents, up, effects in zip(h.plan.up[k], member.half.up, found, strict=True):
-            right = right - dot(up, effects[parents])
+            right -= dot(up, effects[parents])
         if k:
             right = right if noise is None else right + noise[k]
             b = dot(member.T, small.solve_upper(member.lower, right))
         else:
             F = dot(h.R, member.T)
-            b = dot(member.T, dot(small.transpose(F), small.solve_upper(member.lower, right)))
+            b = dot(dot(member.T, small.transpose(F)), small.solve_upper(member.lower, right))
             if noise is not None:
                 own = small.cholesky(small.add_identity(dot(small.transpose(F), F)))
                 b = b + dot(member.T, small.solve_upper(own, noise[0]))

@@ -19,6 +19,7 @@ from bayeslmm.likelihood.factor import Factor, Replicates, stacked
 from bayeslmm.likelihood.frame import Frame
 from bayeslmm.likelihood.frame_rows import FrameRows
 from bayeslmm.likelihood.joint_draws import draws_by_reference
+from bayeslmm.likelihood.last_blocks import LastBlocks, LeadingDense, first_of_few
 from bayeslmm.likelihood.level_sums import unlike
 from bayeslmm.likelihood.rotation import InternalPrior, draw_trailing
 from bayeslmm.likelihood.starts import chain_squares, chain_start
@@ -74,6 +75,13 @@ class Hierarchy(ChainSums):
 
     def evaluate_many(self, factors: Factors) -> Factor:
         return self.evaluate(factors)
+
+    @property
+    def first_of_last(self) -> int:
+        return first_of_few(self)
+
+    def last_blocks(self, factor: Factor) -> LastBlocks | None:
+        return LeadingDense.of(self, factor).last if first_of_few(self) < len(self.frame.blocks) else None
 
     def _evaluate(self, factors: Factors) -> Factor:
         q, chain = self.q_dense, self.plan.chain

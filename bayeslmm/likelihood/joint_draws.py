@@ -9,7 +9,9 @@ diagonal and nonnegative. If w0 is a draw at G0 (of the same sigma), then
 
 is a draw at G: this is perturbation-optimisation sampling with the perturbation of K0 never formed. The system is
 solved by conjugate gradients preconditioned with K0, whose products with K0 follow from a recurrence, so that an
-iteration costs one solution with the factor, for hundreds of draws at once.
+iteration costs one solution with the factor, for hundreds of draws at once. The last blocks of a dense block with few
+effects, and the fixed effects, are not perturbed: what is left of them by the elimination of the others is factored for
+every draw, at its own covariance, be it singular. A factor of few levels is the one whose sd varies most.
 
 References
 ----------
@@ -30,11 +32,12 @@ from bayeslmm.likelihood.chain_sums import ChainSums
 from bayeslmm.likelihood.elimination import ChainColumn, Eliminated, backward, forward
 from bayeslmm.likelihood.factor import Factor
 from bayeslmm.likelihood.large import Dense
+from bayeslmm.likelihood.last_blocks import LeadingDense, first_of_few, solve_upper
 from bayeslmm.likelihood.rotation import InternalPrior
 from bayeslmm.types import FloatArray, IntArray
 
 # Draws solved for at once: enough for matrix products, few enough for the memory of some copies.
-_WIDTH = 400
+_WIDTH = 250
 # Logarithm of the range of a relative sd among draws solved for together: the wider, the more iterations.
 _RANGE = 0.5
 # Error of all effects of a draw together, in the metric of the posterior (units of conditional standard deviations).
@@ -42,59 +45,106 @@ _TOLERANCE = 1e-6
 _ITERATIONS = 150
 
 type Parts = list[FloatArray]
+type Evaluate = Callable[[Sequence[FloatArray]], Factor]
+# One draw of (beta, b) of every block at each of some points, from an evaluation there.
+type DrawEach = Callable[[Sequence[FloatArray], FloatArray], tuple[FloatArray, list[FloatArray]]]
 
 
 @dataclass(frozen=True)
 class _Reference:
-    """The factored system at G0: every array has one block of rows for each chain member, then the dense block."""
+    """The factored system at G0; the last blocks, of few effects, are in it with the covariances of every draw.
+
+    Attributes
+    ----------
+    T, inverse : tuple of FloatArray
+        Relative factors of the chain and the leading dense blocks.
+    shell : Dense
+        The leading dense blocks, to multiply by their factors.
+    leading : LeadingDense
+    root : FloatArray, shape (S, r, r)
+        ``L^-1 T'`` with T the factors of the last blocks and X at every draw, ``L L'`` what is left of their system.
+    """
 
     h: ChainSums
     eliminated: Eliminated
-    dense: Dense
     T: tuple[FloatArray, ...]
     inverse: tuple[FloatArray, ...]
+    shell: Dense
+    leading: LeadingDense
+    root: FloatArray
 
-    def solve(self, right: Parts) -> Parts:
-        """``K0^-1 right``; parts (J, c, S) of every block and (p, S) of the fixed effects."""
-        h, chain = self.h, self.h.plan.chain
-        first = right[0]
-        F = small.dot(h.R, self.T[0])
-        turned = [small.dot(inv.T, r) for inv, r in zip(self.inverse[1:], right[1:-1], strict=True)]
-        flat = [r.reshape(-1, r.shape[-1]) for r in turned[chain - 1 :]]
-        column = ChainColumn(-small.dot(F, first), tuple(turned[: chain - 1]), np.concatenate([*flat, right[-1]]))
-        halves, rest = forward(h, self.eliminated, column)
-        dense = self.dense.solve(rest)
+    @classmethod
+    def of(
+        cls,
+        h: ChainSums,
+        evaluate: Evaluate,
+        factors: Sequence[FloatArray],
+        sigma: FloatArray,
+        prior: InternalPrior | None,
+    ) -> _Reference:
+        """At covariances that exceed all of the draws'."""
+        T, few, chain = [_upper_bound(own) for own in factors], first_of_few(h), h.plan.chain
+        factor = evaluate([t[None] for t in T])
+        leading = LeadingDense.of(h, factor)
+        shell = Dense(leading.upper, tuple(T[chain:few]), leading.levels)
+        added = None if prior is None else (sigma**2)[:, None, None] * prior.precision
+        L, own = leading.last.roots(factors[few:], sigma.size, added)
+        root = np.linalg.solve(L, small.transpose(own))
+        inverse = tuple(np.linalg.inv(t) for t in T[:few])
+        return cls(h, at_one_point(factor)[0], tuple(T[:few]), inverse, shell, leading, root)
+
+    def solve(self, chain: Parts, lead: FloatArray) -> tuple[Parts, FloatArray, FloatArray]:
+        """``K0^-1 right``, where `right` is zero for the last blocks and X: the chain's, the leading part, the last.
+
+        Parameters
+        ----------
+        chain : list of FloatArray, each (J, c, S)
+        lead : FloatArray, shape (m, S)
+        """
+        h, first, upper, across = self.h, chain[0], self.leading.upper, self.leading.across
+        m = upper.shape[0]
+        turned = [small.dot(inv.T, r) for inv, r in zip(self.inverse[1:], chain[1:], strict=False)]
+        between = small.dot(-small.dot(h.R, self.T[0]), first)
+        zeros = np.zeros((h.D.shape[0] - 1, first.shape[-1]))
+        halves, dense = forward(h, self.eliminated, ChainColumn(between, tuple(turned), zeros))
+        half = self.shell.scale(dense[:m], True)
+        half += lead
+        solve_upper(upper, half, transposed=True)
+        y = dense[m:] - across.T @ half
+        y = _times_root(self.root, _times_root(self.root, y, False), True)
+        half -= across @ y
+        x = solve_upper(upper, half, transposed=False).copy()
+        dense[m:] = y
+        self.shell.scale(half, False)
         b = backward(h, self.eliminated, halves, dense)
         # What the first member's own right-hand side adds beyond its projection on the data.
         w = [small.dot(inv, x) for inv, x in zip(self.inverse, b, strict=False)]
-        w[0] = w[0] + first
-        return self._with_dense(w, dense)
+        w[0] += first
+        return w, x, y
 
-    def draw(self, solution: FloatArray, sigma: FloatArray, rng: np.random.Generator) -> Parts:
-        """Draws at G0, one for each sigma (S,); `solution` (t,) are the dense block's conditional estimates."""
-        h, S = self.h, sigma.size
-        noise = rng.standard_normal((solution.size, S)) * sigma
-        dense = self.dense.scale(solution[:, None] + self.dense.back(noise), False)
-        own = [sigma * rng.standard_normal((J.shape[0], T.shape[0], S)) for J, T in self._chain()]
+    def draw(
+        self, added: FloatArray, sigma: FloatArray, rng: np.random.Generator
+    ) -> tuple[Parts, FloatArray, FloatArray]:
+        """Draws at G0, one for each sigma (S,); `added` (r, S) is the right-hand side of the prior."""
+        h, (m, r), S, leading = self.h, self.leading.across.shape, sigma.size, self.leading
+        y = _times_root(self.root, leading.last.score[:, None] + added, False) + sigma * rng.standard_normal((r, S))
+        y = _times_root(self.root, y, True)
+        half = sigma * rng.standard_normal((m, S))
+        half += leading.half
+        half -= leading.across @ y
+        x = solve_upper(leading.upper, half, transposed=False)
+        dense = np.concatenate([x, y])
+        self.shell.scale(dense[:m], False)
+        members = zip(self.eliminated.members, self.T, strict=False)
+        own = [sigma * rng.standard_normal((M.lower.shape[0], T.shape[0], S)) for M, T in members]
         halves = [member.half.fixed[..., -1:] for member in self.eliminated.members]
         b = backward(h, self.eliminated, halves, dense, own)
-        return self._with_dense([small.dot(inv, x) for inv, x in zip(self.inverse, b, strict=False)], dense)
-
-    def _chain(self) -> list[tuple[FloatArray, FloatArray]]:
-        return [(m.lower, T) for m, T in zip(self.eliminated.members, self.T, strict=False)]
-
-    def _with_dense(self, chain: Parts, dense: FloatArray) -> Parts:
-        start = 0
-        for inverse, J in zip(self.inverse[len(chain) :], self.dense.levels, strict=True):
-            c = inverse.shape[0]
-            chain.append(small.dot(inverse, dense[start : start + J * c].reshape(J, c, -1)))
-            start += J * c
-        return [*chain, dense[start:]]
+        return [small.dot(inv, x) for inv, x in zip(self.inverse, b, strict=False)], x, y
 
 
-type Evaluate = Callable[[Sequence[FloatArray]], Factor]
-# One draw of (beta, b) of every block at each of some points, from an evaluation there.
-type DrawEach = Callable[[Sequence[FloatArray], FloatArray], tuple[FloatArray, list[FloatArray]]]
+def _times_root(root: FloatArray, rows: FloatArray, transposed: bool) -> FloatArray:
+    """Matrices (S, r, r) of every draw, or their transposes, times rows (r, S)."""
+    return np.asarray(np.einsum("sba,bs->as" if transposed else "sab,bs->as", root, rows))
 
 
 def draws_by_reference(
@@ -133,35 +183,45 @@ def draws_by_reference(
     beta = np.empty((K, h.frame.p))
     b = [np.empty((K, block.n_levels, block.size)) for block in h.frame.blocks]
     done = 0
-    for chosen in _batches(factors):
+    for chosen in _batches(h, factors):
         own = [T[chosen] for T in factors]
         drawn, parts, lost = _draw_together(h, evaluate, own, sigma[chosen], rng, prior)
-        for k in lost:
-            again, effects = draw_each([T[k : k + 1] for T in own], sigma[chosen][k : k + 1])
-            drawn[k] = again[0]
-            for out, values in zip(parts, effects, strict=True):
-                out[k] = values[0]
         beta[chosen] = drawn
         for out, values in zip(b, parts, strict=True):
             out[chosen] = values
+        for k, place in zip(lost, chosen[lost], strict=True):
+            again, effects = draw_each([T[k : k + 1] for T in own], sigma[place : place + 1])
+            beta[place] = again[0]
+            for out, values in zip(b, effects, strict=True):
+                out[place] = values[0]
         done += chosen.size
         if report is not None:
             report(done)
     return beta, b
 
 
-def _batches(factors: Sequence[FloatArray]) -> Iterator[IntArray]:
-    """Draws in the order of the block whose scale varies most, in parts that differ little."""
-    logs = [0.5 * np.log(np.maximum((T**2).sum((1, 2)), 1e-300)) for T in factors]
+def _batches(h: ChainSums, factors: Sequence[FloatArray]) -> Iterator[IntArray]:
+    """Draws in parts that differ little, but in the blocks of few effects, whose covariances are each draw's own."""
+    logs = [0.5 * np.log(np.maximum((T**2).sum((1, 2)), 1e-300)) for T in factors[: first_of_few(h)]]
     widest = max(logs, key=lambda x: float(np.std(x)))
     order = np.argsort(widest)
     values = widest[order]
     start = 0
     while start < order.size:
         stop = int(np.searchsorted(values, values[start] + _RANGE, side="right"))
-        stop = min(stop, start + _WIDTH)
-        yield order[start:stop]
+        yield from _halved(logs, order[start:stop])
         start = stop
+
+
+def _halved(logs: Sequence[FloatArray], members: IntArray) -> Iterator[IntArray]:
+    """Parts of at most `_WIDTH` members, halved in the direction in which they differ most."""
+    if members.size <= _WIDTH:
+        yield members
+        return
+    widest = max(logs, key=lambda x: float(np.std(x[members])))
+    order, middle = members[np.argsort(widest[members])], members.size // 2
+    yield from _halved(logs, order[:middle])
+    yield from _halved(logs, order[middle:])
 
 
 def _draw_together(
@@ -173,29 +233,33 @@ def _draw_together(
     prior: InternalPrior | None,
 ) -> tuple[FloatArray, list[FloatArray], IntArray]:
     """Draws of beta and of the effects, and where they did not converge."""
-    p = h.frame.p
-    reference, solution = _reference(h, evaluate, [_upper_bound(T) for T in factors])
-    D, roots = _differences(reference, factors)
-    mean = np.zeros(p)
-    if prior is None:
-        D.append(np.zeros((sigma.size, p, p)))
-        roots.append(D[-1])
-    else:
-        mean = prior.mean
-        values, vectors = np.linalg.eigh(prior.precision)
-        root = vectors * np.sqrt(np.maximum(values, 0.0))
-        D.append((sigma**2)[:, None, None] * prior.precision)
-        roots.append(sigma[:, None, None] * root)
-    w = reference.draw(solution, sigma, rng)
+    reference = _Reference.of(h, evaluate, factors, sigma, prior)
+    few, p, r = first_of_few(h), h.frame.p, reference.root.shape[1]
+    added = np.zeros((r, sigma.size))
+    if prior is not None:
+        added[r - p :] = (prior.precision @ prior.mean)[:, None] * sigma**2
+    D, roots = _differences(reference, factors[:few])
+    w, x, y = reference.draw(added, sigma, rng)
+    shapes = [(block.n_levels, block.size, sigma.size) for block in h.frame.blocks]
+    parts = [*w, *_by_block(x, shapes[h.plan.chain : few])]
     right = [
-        sigma * _times(root, rng.standard_normal(x.shape)) - _times(d, x)
-        for d, root, x in zip(D, roots, w, strict=True)
+        sigma * _times(change, rng.standard_normal(part.shape)) - _times(d, part)
+        for d, change, part in zip(D, roots, parts, strict=True)
     ]
-    right[-1] += _times(D[-1], np.broadcast_to(mean[:, None], w[-1].shape))
-    moved, converged = _conjugate_gradients(reference, D, right, sigma)
-    parts = [x + y for x, y in zip(w, moved, strict=True)]
-    internal = [np.moveaxis(small.dot(T, x), -1, 0) for T, x in zip(reference.T, parts[:-1], strict=True)]
-    return parts[-1].T.copy(), [x.copy() for x in internal], np.flatnonzero(~converged)
+    system = _System(reference, D, tuple(shapes[h.plan.chain : few]))
+    moved, tail, converged = _conjugate_gradients(system, right, sigma)
+    for part, change in zip(parts, moved, strict=True):
+        part += change
+    y = y + tail
+    b = [small.dot(t, part) for t, part in zip(reference.T, parts, strict=True)]
+    internal = [np.moveaxis(part, -1, 0) for part in [*b, *_by_block(y[: r - p], shapes[few:])]]
+    return y[r - p :].T, internal, np.flatnonzero(~converged)
+
+
+def _by_block(rows: FloatArray, shapes: Sequence[tuple[int, int, int]]) -> Parts:
+    """Rows (q, S) of several blocks as (J, c, S) of each."""
+    sizes = np.cumsum([J * c for J, c, _ in shapes])[:-1]
+    return [part.reshape(shape) for part, shape in zip(np.split(rows, sizes), shapes, strict=True)] if shapes else []
 
 
 def _upper_bound(T: FloatArray) -> FloatArray:
@@ -209,16 +273,10 @@ def _upper_bound(T: FloatArray) -> FloatArray:
     return np.asarray(root * max(largest, 1e-100) * (1.0 + 1e-10))
 
 
-def _reference(h: ChainSums, evaluate: Evaluate, T: Sequence[FloatArray]) -> tuple[_Reference, FloatArray]:
-    factor = evaluate([t[None] for t in T])
-    inverse = tuple(np.linalg.inv(t) for t in T)
-    return _Reference(h, *at_one_point(factor), tuple(T), inverse), factor.solution[0]
-
-
 def _differences(reference: _Reference, factors: Sequence[FloatArray]) -> tuple[Parts, Parts]:
     """``T0' G^-1 T0 - I`` (S, c, c) of every block, and a square root of it."""
     D, roots = [], []
-    for inverse, T in zip(reference.inverse, factors, strict=True):
+    for inverse, T in zip(reference.inverse, factors, strict=False):
         U, s, _ = np.linalg.svd(inverse @ T)
         # A vanishing effect has infinite precision; this leaves its sd at 1e-7 of what the reference has.
         excess = np.maximum(1.0 / np.maximum(s, 1e-7) ** 2 - 1.0, 0.0)
@@ -242,27 +300,57 @@ def _inner(a: Parts, b: Parts) -> FloatArray:
     return total
 
 
+@dataclass(frozen=True)
+class _System:
+    """``K0 + D``, D of the chain and of the first part of the dense block; the rest is in K0 for every draw."""
+
+    reference: _Reference
+    D: Parts
+    shapes: tuple[tuple[int, int, int], ...]
+
+    def precondition(self, right: Parts) -> tuple[Parts, FloatArray]:
+        """``K0^-1 right``, and the second part of the dense block."""
+        chain = self.reference.h.plan.chain
+        flat = [part.reshape(-1, part.shape[-1]) for part in right[chain:]]
+        lead = flat[0] if len(flat) == 1 else np.concatenate([np.empty((0, right[0].shape[-1])), *flat])
+        w, x, y = self.reference.solve(right[:chain], lead)
+        return [*w, *_by_block(x, self.shapes)], y
+
+    def add_product(self, parts: Parts, out: Parts) -> Parts:
+        """``D parts + out``."""
+        found = [_times(d, part) for d, part in zip(self.D, parts, strict=True)]
+        for part, other in zip(found, out, strict=True):
+            part += other
+        return found
+
+
 def _conjugate_gradients(
-    reference: _Reference, D: Parts, right: Parts, sigma: FloatArray
-) -> tuple[Parts, np.ndarray[tuple[int, ...], np.dtype[np.bool_]]]:
-    """Solve ``(K0 + D) x = right`` for all draws; which of them converged."""
-    r = right
-    z = reference.solve(r)
-    x = [np.zeros_like(part) for part in r]
-    p, q = z, r
-    rz = _inner(r, z)
+    system: _System, right: Parts, sigma: FloatArray
+) -> tuple[Parts, FloatArray, np.ndarray[tuple[int, ...], np.dtype[np.bool_]]]:
+    """Solve ``(K0 + D) x = right`` for all draws; the second part of the dense block; which draws converged."""
+    r, q = right, [part.copy() for part in right]
+    p, tail = system.precondition(r)
+    x, y = [np.zeros_like(part) for part in r], np.zeros_like(tail)
+    rz = _inner(r, p)
     goal = (_TOLERANCE * sigma) ** 2
     for _ in range(_ITERATIONS):
         if (rz <= goal).all():
             break
-        product = [a + _times(d, b) for a, d, b in zip(q, D, p, strict=True)]
+        product = system.add_product(p, q)
         step = rz / np.maximum(_inner(p, product), 1e-300)
-        x = [a + step * b for a, b in zip(x, p, strict=True)]
-        r = [a - step * b for a, b in zip(r, product, strict=True)]
-        z = reference.solve(r)
+        y += step * tail
+        for own, direction, taken, left in zip(x, p, product, r, strict=True):
+            own += step * direction
+            taken *= step
+            left -= taken
+        z, change = system.precondition(r)
         new = _inner(r, z)
         share = new / np.maximum(rz, 1e-300)
-        p = [a + share * b for a, b in zip(z, p, strict=True)]
-        q = [a + share * b for a, b in zip(r, q, strict=True)]
+        tail = change + share * tail
+        for direction, known, moved, left in zip(p, q, z, r, strict=True):
+            direction *= share
+            direction += moved
+            known *= share
+            known += left
         rz = np.maximum(new, 0.0)
-    return x, rz <= 1e4 * goal
+    return x, y, rz <= 1e4 * goal

@@ -81,6 +81,8 @@ class Cells:
 
     def times(self, right: FloatArray) -> FloatArray:
         """``V_l right`` for every level: (width, k) to (J, c, k)."""
+        if self.values.shape[1] == 1:
+            return np.asarray((self.matrix(0) @ right)[:, None])
         return np.stack([self.matrix(a) @ right for a in range(self.values.shape[1])], axis=1)
 
     def transposed_times(self, left: FloatArray) -> FloatArray:

@@ -258,7 +258,9 @@ def _wide_groups(
     for k, group, P, e in wide_blocks(system, group_rows(system, codes), factors, sigma, prior):
         e = e / sigma[k]
         try:
-            without, kept = _triangular(P, e), _triangular(2.0 * np.eye(e.size) - P, e)
+            new = -P
+            new.flat[:: e.size + 1] += 2.0
+            without, kept = _triangular(P, e), _triangular(new, e)
             terms[:, k, group] = *without, -kept[0], kept[1]
         except np.linalg.LinAlgError:
             # Singular to rounding.
@@ -280,10 +282,11 @@ def _spectral(P: FloatArray, e: FloatArray) -> FloatArray:
 
 def _triangular(A: FloatArray, e: FloatArray) -> tuple[float, float]:
     """Half the log determinant of A, and ``e'A^-1 e``; the lower triangle is read."""
-    chol, failed = lapack.dpotrf(A, lower=1)
+    # By columns it is the upper triangle of the transpose, which needs no copy in another order.
+    chol, failed = lapack.dpotrf(A.T, lower=0, clean=0)
     if failed:
         raise np.linalg.LinAlgError("not positive definite")
-    half = lapack.dtrtrs(chol, e, lower=1)[0]
+    half = lapack.dtrtrs(chol, e, lower=0, trans=1)[0]
     return float(np.log(np.diagonal(chol)).sum()), float(half @ half)
 
 

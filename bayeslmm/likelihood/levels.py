@@ -56,6 +56,13 @@ class Levels(LevelSums):
             return evaluate_levels(self, factors)
         return evaluate_many(self, self.pairs, _lower(factors))
 
+    @property
+    def first_of_last(self) -> int:
+        return len(self.frame.blocks)
+
+    def last_blocks(self, factor: Factor) -> None:
+        return None
+
     def derivatives(self, factors: Factors, factor: Factor, nu: int, reml: bool) -> Derivatives:
         return level_derivatives(self, factors, factor, nu, reml)
 

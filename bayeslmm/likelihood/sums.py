@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol, Self
+from typing import TYPE_CHECKING, Protocol, Self
 
 import numpy as np
 
@@ -14,6 +14,9 @@ from bayeslmm.likelihood.factor import Factor, Replicates
 from bayeslmm.likelihood.frame import Frame
 from bayeslmm.likelihood.rotation import InternalPrior
 from bayeslmm.types import FloatArray, IntArray
+
+if TYPE_CHECKING:
+    from bayeslmm.likelihood.last_blocks import LastBlocks
 
 type Factors = Sequence[FloatArray]
 
@@ -85,6 +88,13 @@ class Sums(Protocol):
 
     def evaluate_many(self, factors: Factors) -> Factor:
         """What densities need at many points: of the factor and the estimates, maybe, those of beta alone."""
+
+    @property
+    def first_of_last(self) -> int:
+        """The block from which on `last_blocks` has all; the number of blocks where there is nothing to gain."""
+
+    def last_blocks(self, factor: Factor) -> LastBlocks | None:
+        """What gives the evaluation at one point at any other covariances of the last blocks, if there are such."""
 
     def derivatives(self, factors: Factors, factor: Factor, nu: int, reml: bool) -> Derivatives:
         """Gradient of the profiled criterion with nu degrees of freedom in the covariance of every block."""

@@ -24,6 +24,10 @@ from bayeslmm.types import FloatArray, IntArray
 _CALLS = 1_000_000
 # Doubles of the covariance of all effects, which is held.
 _MOST = 50_000_000
+# Multiplications of a group below which its columns are multiplied as a dense matrix: less than a sparse call takes.
+_DENSE = 4_000_000
+# Columns that a cache holds of all dense effects.
+_TILE = 128
 
 
 def pays(cp: SummedDesign, codes: IntArray) -> bool:
@@ -38,7 +42,16 @@ class RowsOfGroup:
 
     rows: IntArray  # (r,)
     effects: IntArray  # (a,) those of the first block before all others
-    F: sparse.csr_array  # (r, a)
+    F: sparse.csr_array | FloatArray  # (r, a)
+
+    def block(self, C: FloatArray) -> FloatArray:
+        """``I - F C F'`` from the lower triangle of C."""
+        low, high = np.minimum.outer(self.effects, self.effects), np.maximum.outer(self.effects, self.effects)
+        own = C.ravel().take(high * C.shape[0] + low)
+        P = self.F @ (self.F @ own).T
+        np.negative(P, out=P)
+        P.flat[:: self.rows.size + 1] += 1.0
+        return P
 
 
 def group_rows(system: RowSystem, codes: IntArray) -> list[RowsOfGroup]:
@@ -50,7 +63,8 @@ def group_rows(system: RowSystem, codes: IntArray) -> list[RowsOfGroup]:
         own = columns[order[start:stop]]
         effects, place = np.unique(own.indices, return_inverse=True)
         F = sparse.csr_array((own.data, place, own.indptr), shape=(stop - start, effects.size))
-        found.append(RowsOfGroup(order[start:stop], effects.astype(np.int64), F))
+        few = F.shape[0] * F.shape[1] * (F.shape[0] + F.shape[1]) < _DENSE
+        found.append(RowsOfGroup(order[start:stop], effects.astype(np.int64), F.toarray() if few else F))
     return found
 
 
@@ -62,27 +76,33 @@ def wide_blocks(
     prior: NormalPrior | None,
 ) -> Iterator[tuple[int, int, FloatArray, FloatArray]]:
     """Draw, group, block (r, r) of P, and P (y - X m) of its rows (r,)."""
+    width = system.spread.shape[1] + system.width - 1
+    # One for all draws: memory that is new to the process costs as much as what is written there.
+    C = np.empty((width, width))
     for k in range(sigma.size):
         solved = solve_rows(system, [T[k : k + 1] for T in factors], sigma[k : k + 1], prior)
         move = sparse.csr_array(block_diagonal(solved.shrink[0]) @ system.between)
         combination = np.append(-solved.effects[0], 1.0)
         residual = system.columns @ combination - system.spread @ (move @ combination)
-        C = _covariance(solved.gain[0], solved.shrink[0], move[:, : system.width - 1])
+        _covariance(solved.gain[0], solved.shrink[0], move[:, : system.width - 1], C)
         for j, group in enumerate(groups):
-            own = C[group.effects[:, None], group.effects]
-            P = -(group.F @ (group.F @ own).T)
-            P.flat[:: group.rows.size + 1] += 1.0
-            yield k, j, P, residual[group.rows]
+            yield k, j, group.block(C), residual[group.rows]
 
 
-def _covariance(gain: FloatArray, shrink: FloatArray, move: sparse.csr_array) -> FloatArray:
-    """Covariance over sigma^2 of all effects on the coordinates of the system, those of the first block first."""
+def _covariance(gain: FloatArray, shrink: FloatArray, move: sparse.csr_array, C: FloatArray) -> None:
+    """Into C the covariance over sigma^2 of all effects on the coordinates of the system, the first block's first.
+
+    The lower triangle; of the upper one only squares on the diagonal have meaning.
+    """
     first, t = move.shape
-    C = np.empty((first + t, first + t))
     C[first:, first:] = gain @ gain.T
-    across = move @ C[first:, first:]
-    C[:first, first:], C[first:, :first] = -across, -across.T
-    C[:first, :first] = move @ np.ascontiguousarray(across.T)
+    across = np.empty((t, first))
+    for a in range(0, t, _TILE):
+        columns = slice(a, a + _TILE)
+        across[columns] = (move @ np.ascontiguousarray(C[first:, first:][:, columns])).T
+    np.negative(across, out=C[first:, :first])
+    for a in range(0, first, _TILE):
+        columns = slice(a, a + _TILE)
+        C[a:first, :first][:, columns] = move[a:] @ np.ascontiguousarray(across[:, columns])
     own = np.arange(first).reshape(shrink.shape[:2])
     C[own[:, :, None], own[:, None, :]] += shrink
-    return C

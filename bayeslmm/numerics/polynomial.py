@@ -44,9 +44,9 @@ def scaled(x: FloatArray, lower: FloatArray, upper: FloatArray) -> FloatArray:
     return (2.0 * x - lower - upper) / (upper - lower)
 
 
-def exponents_of(width: FloatArray, degree: int, most: float) -> IntArray:
-    """Exponents (C, d) of at most that many terms: low degrees along short coordinates."""
-    share = np.clip(width, _SHORT, 1.0)
+def exponents_of(width: FloatArray, degree: int, most: float, short: float = _SHORT) -> IntArray:
+    """Exponents (C, d) of at most that many terms: low degrees along coordinates as short as `short`, or shorter."""
+    share = np.clip(width, short, 1.0)
     for largest in range(degree, -1, -1):
         counts = [range(int(largest * s + 1e-9) + 1) for s in share]
         if np.prod([len(c) for c in counts], dtype=float) > 1e6:

@@ -35,6 +35,15 @@ DRIFT = 1e-2
 SIGMA = 1.3
 
 
+@pytest.fixture(autouse=True, params=["few effects in the factored system", "no effects in it"])
+def few(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Small designs have few effects in every block: half of the runs treat them as blocks of many."""
+    if request.param == "no effects in it":
+        from bayeslmm.likelihood import last_blocks
+
+        monkeypatch.setattr(last_blocks, "_FEW", 0)
+
+
 class Silent:
     """A generator whose normal deviates are all zero: draws are conditional means."""
 
