@@ -18,7 +18,7 @@ def ahead[T](items: Iterator[T]) -> Iterator[T]:
     Parameters
     ----------
     items : iterator
-        What it raises is raised here. It is closed, and the thread ended, before this iterator ends, however that comes.
+        What it raises is raised here. It is closed, and the thread ended, before this iterator ends.
 
     Examples
     --------

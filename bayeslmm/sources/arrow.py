@@ -9,8 +9,9 @@ import pandas as pd
 import pyarrow.dataset as ds
 
 from bayeslmm.sources.arrow_frames import frame_of_arrow, tables
+from bayeslmm.sources.base import Stream
 from bayeslmm.sources.parquet import ParquetSource
-from bayeslmm.sources.protocol import Piece, Source, most_rows
+from bayeslmm.sources.protocol import Source, most_rows
 
 
 def open_arrow(data: Any) -> Source:
@@ -36,7 +37,7 @@ def open_arrow(data: Any) -> Source:
     return ArrowSource(data, f"Arrow dataset ({len(files)} files)" if files else "Arrow dataset")
 
 
-class ArrowSource:
+class ArrowSource(Stream):
     """A dataset that is read as one stream.
 
     Parameters
@@ -44,10 +45,6 @@ class ArrowSource:
     dataset : pyarrow.dataset.Dataset
     name : str
     """
-
-    ordered = True
-    threads = True
-    n: int | None = None
 
     def __init__(self, dataset: Any, name: str) -> None:
         self._dataset = dataset
@@ -61,7 +58,3 @@ class ArrowSource:
         for number, table in enumerate(tables(batches, most)):
             if number >= first:
                 yield frame_of_arrow(table, columns)
-
-    def pieces(self, columns: Sequence[str]) -> Sequence[Piece] | None:
-        """See `protocol.Source`."""
-        return None

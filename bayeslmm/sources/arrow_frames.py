@@ -9,7 +9,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from bayeslmm.sources.frames import with_text
+from bayeslmm.sources.frames import categorical, with_text
 
 
 def is_text(kind: Any) -> bool:
@@ -34,31 +34,34 @@ def frame_of_arrow(table: Any, columns: Sequence[str], text: Iterable[str] = ())
         kind = column.type
         if is_text(kind) or name in known:
             found.append(name)
-        content[name] = _values(column, kind)
+        content[name] = _values(column, kind, name in found)
     frame = pd.DataFrame(content, index=pd.RangeIndex(table.num_rows), columns=list(columns), copy=False)
     return with_text(frame, found)
 
 
-def _values(column: Any, kind: Any) -> Any:
+def _values(column: Any, kind: Any, text: bool) -> Any:
     if is_text(kind):
         # Views are no keys of dictionaries in all versions.
         column = pc.dictionary_encode(column.cast(pa.large_string()) if pa.types.is_string_view(kind) else column)
         kind = column.type
     if pa.types.is_dictionary(kind):
-        return _categorical(column, kind.ordered)
+        return _categorical(_one(column), kind.ordered, text)
     if pa.types.is_decimal(kind):
         column = column.cast(pa.float64())
     return column.to_pandas().array
 
 
-def _categorical(column: Any, ordered: bool) -> pd.Categorical:
-    array = _one(column)
-    if pa.types.is_string_view(array.dictionary.type):
-        array = pa.DictionaryArray.from_arrays(array.indices, array.dictionary.cast(pa.large_string()))
-    if array.dictionary.null_count or not pa.types.is_signed_integer(array.indices.type):
-        return pd.Categorical(array.to_pandas())
-    codes = pc.fill_null(array.indices, pa.scalar(-1, array.indices.type)).to_numpy(zero_copy_only=False)
-    return pd.Categorical.from_codes(codes, categories=pd.Index(array.dictionary.to_pandas()), ordered=ordered)
+def _categorical(array: Any, ordered: bool, text: bool) -> pd.Categorical:
+    """Of a dictionary array; those of text were made by Arrow, which names no level twice."""
+    indices, dictionary = array.indices, array.dictionary
+    if not text and (dictionary.null_count or len(pc.unique(dictionary)) < len(dictionary)):
+        return _categorical(pc.dictionary_encode(array.dictionary_decode()), ordered, True)
+    if pa.types.is_string_view(dictionary.type):
+        dictionary = dictionary.cast(pa.large_string())
+    if not pa.types.is_signed_integer(indices.type):
+        indices = indices.cast(pa.int64())
+    codes = pc.fill_null(indices, pa.scalar(-1, indices.type)).to_numpy(zero_copy_only=False)
+    return categorical(codes, pd.Index(dictionary.to_pandas()), ordered)
 
 
 def _one(column: Any) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Sequence
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -66,16 +67,50 @@ def _bits(series: pd.Series) -> AnyArray:
     dtype: Any = series.dtype
     if isinstance(dtype, pd.CategoricalDtype):
         levels = np.append(_of_levels(dtype.categories), _MISSING)
-        return levels[np.asarray(series.cat.codes)]
+        return np.asarray(levels[np.asarray(series.cat.codes)])
     if isinstance(dtype, np.dtype) and dtype.kind in "iufb":
         # Whole numbers with missing values are floats: the bits are those of floats always; + 0 makes -0 a 0.
         return (series.to_numpy().astype(np.float64) + 0.0).view(np.uint64)
     if isinstance(dtype, np.dtype) and dtype.kind in "mM":
         return series.to_numpy().astype(np.int64).view(np.uint64)
-    return np.asarray(pd.util.hash_array(series.astype(str).to_numpy(dtype=object), categorize=False)).copy()
+    return _of_texts(series)
 
 
 def _of_levels(levels: pd.Index) -> AnyArray:
     if levels.dtype.kind in "iufb":
         return np.asarray(levels, dtype=np.float64).view(np.uint64)
-    return np.asarray(pd.util.hash_array(np.asarray(levels.astype(str), dtype=object), categorize=False))
+    return _of_texts(levels)
+
+
+def _of_texts(values: pd.Index | pd.Series) -> AnyArray:
+    """Polynomials in the bytes of texts; of other objects, of what they are printed as."""
+    if find_spec("pyarrow") is not None:
+        import pyarrow as pa
+
+        try:
+            return _of_bytes(pa.array(values, type=pa.large_string(), from_pandas=True))
+        except (pa.ArrowInvalid, pa.ArrowTypeError, UnicodeError):
+            pass
+    printed = np.array([ascii(value) for value in values], dtype=object)
+    return np.asarray(pd.util.hash_array(printed, categorize=False)).copy()
+
+
+def _of_bytes(texts: Any) -> AnyArray:
+    """Of a large_string array of Arrow."""
+    if texts.null_count:
+        texts = texts.fill_null("")
+    _, ends, content = texts.buffers()
+    bounds = np.frombuffer(ends, dtype=np.int64)[texts.offset : texts.offset + len(texts) + 1]
+    start, end = (int(bounds[0]), int(bounds[-1])) if len(texts) else (0, 0)
+    if end == start:
+        return np.zeros(len(texts), dtype=np.uint64)
+    letters = np.frombuffer(content, dtype=np.uint8)[start:end].astype(np.uint64)
+    lengths = np.diff(bounds)
+    places = np.arange(end - start) - np.repeat(bounds[:-1] - start, lengths)
+    powers = np.cumprod(np.full(int(lengths.max()), _MIX))
+    # A letter 0 counts, too.
+    letters += np.uint64(1)
+    letters *= powers[places]
+    # Differences of running sums are exact in arithmetic that wraps around, and right for empty texts.
+    sums = np.concatenate([np.zeros(1, dtype=np.uint64), np.cumsum(letters)])
+    return np.asarray(sums[bounds[1:] - start] - sums[bounds[:-1] - start])

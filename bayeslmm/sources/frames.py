@@ -120,7 +120,15 @@ def categorical_of_text(values: pd.Series) -> Any:
     if values.dtype == object and pd.api.types.infer_dtype(values, skipna=True) not in ("string", "empty"):
         return values.array
     codes, levels = pd.factorize(values.array, use_na_sentinel=True)
-    return pd.Categorical.from_codes(codes, categories=pd.Index(levels))
+    return categorical(codes, pd.Index(levels))
+
+
+def categorical(codes: Any, levels: pd.Index, ordered: bool = False) -> pd.Categorical:
+    """A Categorical of levels that are known to differ, which takes long to find out of a million."""
+    trusted = getattr(pd.CategoricalDtype, "_from_fastpath", None)
+    if trusted is None:
+        return pd.Categorical.from_codes(codes, categories=levels, ordered=ordered)
+    return pd.Categorical.from_codes(codes, dtype=trusted(levels, ordered))
 
 
 def cut(frame: pd.DataFrame, most: int) -> Iterator[pd.DataFrame]:

@@ -10,8 +10,9 @@ import pandas as pd
 
 from bayeslmm.arguments import kind_of
 from bayeslmm.errors import DesignError
+from bayeslmm.sources.base import Stream
 from bayeslmm.sources.frames import frame_of, names_of
-from bayeslmm.sources.protocol import Piece, Source
+from bayeslmm.sources.protocol import Source
 from bayeslmm.sources.recognised import is_table
 from bayeslmm.sources.schema import Conforming
 from bayeslmm.sources.spool import Spool
@@ -24,35 +25,26 @@ def open_iterator(data: Any) -> Source:
     return OnceSource(data, f"{type(data).__name__} of tables") if isinstance(data, Iterator) else CallSource(data)
 
 
-class ListSource:
+class ListSource(Stream):
     """A list of tables, one below the other."""
-
-    ordered = True
-    threads = True
 
     def __init__(self, data: Sequence[Any]) -> None:
         self._tables = list(data)
         self.name = f"{type(data).__name__} of {len(data)} tables"
         self.columns = names_of(data[0])
-        self.n: int | None = sum(table.shape[0] for table in self._tables)
+        self.n = sum(table.shape[0] for table in self._tables)
 
     def chunks(self, columns: Sequence[str], first: int = 0) -> Iterator[pd.DataFrame]:
         """See `protocol.Source`."""
         for number in range(first, len(self._tables)):
             yield frame_of(self._tables[number], columns, f"Table {number} of the {self.name}")
 
-    def pieces(self, columns: Sequence[str]) -> Sequence[Piece] | None:
-        """See `protocol.Source`."""
-        return None
 
-
-class CallSource:
+class CallSource(Stream):
     """A function that returns an iterator of the same tables at each call."""
 
-    ordered = True
     # Users' code need not be fit for other threads (connections of sqlite3 are not).
     threads = False
-    n: int | None = None
 
     def __init__(self, call: Callable[[], Iterable[Any]]) -> None:
         self._call = call
@@ -81,10 +73,6 @@ class CallSource:
         finally:
             close(tables)
 
-    def pieces(self, columns: Sequence[str]) -> Sequence[Piece] | None:
-        """See `protocol.Source`."""
-        return None
-
     def _tables(self) -> Iterator[Any]:
         found = self._call()
         if is_table(found) or not isinstance(found, Iterable):
@@ -95,12 +83,10 @@ class CallSource:
         return iter(found)
 
 
-class OnceSource:
+class OnceSource(Stream):
     """An iterator of tables: what it gives is kept in a temporary folder, from which later passes read."""
 
-    ordered = True
     threads = False
-    n: int | None = None
 
     def __init__(self, tables: Iterator[Any], name: str) -> None:
         self.name = name
@@ -152,10 +138,6 @@ class OnceSource:
                 # Rows that could not be kept must not be missed in silence by a later pass.
                 self._failed = error
                 raise
-
-    def pieces(self, columns: Sequence[str]) -> Sequence[Piece] | None:
-        """See `protocol.Source`."""
-        return None
 
     def _keep(self, spool: Spool, table: Any, number: int) -> None:
         if table is None:

@@ -8,10 +8,12 @@ from typing import Any
 import pandas as pd
 
 from bayeslmm.sources.arrow_frames import frame_of_arrow, tables
-from bayeslmm.sources.protocol import Piece, most_rows
+from bayeslmm.sources.base import Stream
+from bayeslmm.sources.grouped import check_cells, of_polars
+from bayeslmm.sources.protocol import most_rows
 
 
-class PolarsSource:
+class PolarsSource(Stream):
     """A LazyFrame, run at every pass by the streaming engine.
 
     Joins and groups have rows in another order at every run, so that passes are compared by all rows together.
@@ -22,8 +24,6 @@ class PolarsSource:
     """
 
     ordered = False
-    threads = True
-    n: int | None = None
 
     def __init__(self, query: Any) -> None:
         self._query = query
@@ -36,9 +36,11 @@ class PolarsSource:
         for table in tables(self._batches(list(columns), most), most):
             yield frame_of_arrow(table, columns)
 
-    def pieces(self, columns: Sequence[str]) -> Sequence[Piece] | None:
-        """See `protocol.Source`."""
-        return None
+    def group_by(self, keys: Sequence[str], value: str, shift: float | None = None) -> pd.DataFrame:
+        """See `protocol.Source`; polars runs it."""
+        check_cells(keys, value)
+        table = of_polars(self._query, keys, value, shift)
+        return frame_of_arrow(table, table.column_names)
 
     def _batches(self, columns: list[str], most: int) -> Iterator[Any]:
         query = self._query.select(columns)

@@ -5,14 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from importlib.util import find_spec
 from typing import Any
 
 import pandas as pd
 import pyarrow as pa
 import pyarrow.dataset as ds
+from pyarrow.fs import LocalFileSystem
 
 from bayeslmm.errors import DesignError
 from bayeslmm.sources.arrow_frames import frame_of_arrow, is_text, tables
+from bayeslmm.sources.base import Stream
+from bayeslmm.sources.grouped import check_cells, of_duckdb, of_polars
 from bayeslmm.sources.protocol import Piece, most_rows
 
 # Parts for other processes have about so many rows: their sums are as large whatever they are of.
@@ -37,7 +41,7 @@ class Part:
     chunks: int
 
 
-class ParquetSource:
+class ParquetSource(Stream):
     """A dataset of parquet files.
 
     Parameters
@@ -48,9 +52,6 @@ class ParquetSource:
         Of the dataset, with what the names of folders say.
     name : str
     """
-
-    ordered = True
-    threads = True
 
     def __init__(self, fragments: Sequence[Any], schema: Any, name: str) -> None:
         self.name = name
@@ -63,7 +64,7 @@ class ParquetSource:
             for number, fragment in enumerate(self._fragments)
             for group in fragment.row_groups
         ]
-        self.n: int | None = sum(group.rows for group in self._groups)
+        self.n = sum(group.rows for group in self._groups)
 
     def chunks(self, columns: Sequence[str], first: int = 0) -> Iterator[pd.DataFrame]:
         """See `protocol.Source`."""
@@ -83,6 +84,31 @@ class ParquetSource:
             pieces[-1].append(replace(part, first=sum(p.chunks for p in pieces[-1])))
             rows += size
         return [partial(self._reader(columns, parts, most), 0) for parts in pieces]
+
+    def group_by(self, keys: Sequence[str], value: str, shift: float | None = None) -> pd.DataFrame:
+        """See `protocol.Source`; by DuckDB or polars where they read the columns as it is done here."""
+        check_cells(keys, value)
+        columns = (*keys, value)
+        schema, text = self._read_as(columns)
+        # Categories have an order, and names of folders are columns: engines read both in ways of their own.
+        own = any(pa.types.is_dictionary(schema.field(name).type) and name not in text for name in columns)
+        local = all(isinstance(fragment.filesystem, LocalFileSystem) for fragment in self._fragments)
+        stored = all(name in schema.names for _, schema in self._files for name in columns)
+        files = [path for path, _ in self._files]
+        if own or not local or not stored:
+            return super().group_by(keys, value, shift)
+        if find_spec("duckdb") is not None:
+            import duckdb
+
+            with duckdb.connect() as connection:
+                table = of_duckdb(connection.read_parquet(files, union_by_name=True), keys, value, shift)
+        elif find_spec("polars") is not None and len(files) == 1:
+            import polars as pl
+
+            table = of_polars(pl.scan_parquet(files), keys, value, shift)
+        else:
+            return super().group_by(keys, value, shift)
+        return frame_of_arrow(table, table.column_names)
 
     def _reader(self, columns: Sequence[str], parts: Sequence[Part], most: int) -> Reader:
         schema, text = self._read_as(columns)

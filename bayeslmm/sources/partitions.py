@@ -10,21 +10,18 @@ from typing import Any
 import pandas as pd
 
 from bayeslmm.errors import DesignError
+from bayeslmm.sources.base import Stream
 from bayeslmm.sources.frames import frame_of
 from bayeslmm.sources.protocol import Piece
 
 
-class DaskSource:
+class DaskSource(Stream):
     """A Dask DataFrame; every partition is a chunk.
 
     Parameters
     ----------
     data : dask.dataframe.DataFrame
     """
-
-    ordered = True
-    threads = True
-    n: int | None = None
 
     def __init__(self, data: Any) -> None:
         if getattr(data, "ndim", 2) != 2 or not hasattr(data, "partitions"):

@@ -50,13 +50,34 @@ class Source(Protocol):
         """Frames with exactly these columns, from chunk number `first` on.
 
         Numbers are NumPy's; whole numbers with missing values are float64 in the chunk concerned. Text and
-        dictionaries are pandas Categoricals with the levels of that chunk, text with those that occur, in the order of
-        their appearance (`frames.text_columns` says which columns are text: their levels have no order).
+        dictionaries are pandas Categoricals of that chunk, some of whose levels need not occur; text has them in the
+        order of their appearance, which says nothing (`frames.text_columns` says which columns are text).
         """
         ...
 
     def pieces(self, columns: Sequence[str]) -> Sequence[Piece] | None:
         """Parts that others may read by themselves, also in other processes; None where there is one stream only."""
+        ...
+
+    def group_by(self, keys: Sequence[str], value: str, shift: float | None = None) -> pd.DataFrame:
+        """Cells: counts, means and sums of squares of a column by the values of others, worked out where the rows are.
+
+        Parameters
+        ----------
+        keys : sequence of str
+            Missing values of them make cells of their own.
+        value : str
+            A column of numbers.
+        shift : float, optional
+            Taken off the values first, so that means near it have all digits; by default a value of the column, which
+            is added to the means again.
+
+        Returns
+        -------
+        pandas.DataFrame
+            The keys as in chunks, ``n`` (rows with a value), ``n_missing``, ``mean`` (nan where `n` is 0; infinite or
+            nan if a value is infinite) and ``ss``, the sum of squares about it. Cells are in no particular order.
+        """
         ...
 
 

@@ -8,10 +8,12 @@ from typing import Any
 import pandas as pd
 
 from bayeslmm.sources.arrow_frames import frame_of_arrow, tables
-from bayeslmm.sources.protocol import Piece, most_rows
+from bayeslmm.sources.base import Stream
+from bayeslmm.sources.grouped import check_cells, of_duckdb, quoted
+from bayeslmm.sources.protocol import most_rows
 
 
-class DuckDBSource:
+class DuckDBSource(Stream):
     """A relation, run at every pass.
 
     DuckDB promises no order of rows for joins and groups, so that passes are compared by all rows together.
@@ -22,8 +24,6 @@ class DuckDBSource:
     """
 
     ordered = False
-    threads = True
-    n: int | None = None
 
     def __init__(self, relation: Any) -> None:
         self._relation = relation
@@ -42,17 +42,8 @@ class DuckDBSource:
         finally:
             reader.close()
 
-    def pieces(self, columns: Sequence[str]) -> Sequence[Piece] | None:
-        """See `protocol.Source`."""
-        return None
-
-
-def quoted(name: str) -> str:
-    """A name in SQL.
-
-    Examples
-    --------
-    >>> print(quoted('a "b" c'))
-    "a ""b"" c"
-    """
-    return '"' + name.replace('"', '""') + '"'
+    def group_by(self, keys: Sequence[str], value: str, shift: float | None = None) -> pd.DataFrame:
+        """See `protocol.Source`; DuckDB runs it."""
+        check_cells(keys, value)
+        table = of_duckdb(self._relation, keys, value, shift)
+        return frame_of_arrow(table, table.column_names)
