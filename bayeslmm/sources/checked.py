@@ -11,7 +11,7 @@ import pandas as pd
 
 from bayeslmm.errors import DesignError
 from bayeslmm.sources.ahead import ahead
-from bayeslmm.sources.checksum import added, of_rows, row_hashes
+from bayeslmm.sources.checksum import added, checksum
 from bayeslmm.sources.frames import cut, joined, text_columns
 from bayeslmm.sources.progress import RowsBar
 from bayeslmm.sources.protocol import Source, most_rows
@@ -101,8 +101,7 @@ class Checked:
     def _summed(self, first: int) -> Iterator[tuple[pd.DataFrame, Chunk]]:
         """Chunks with what is remembered of them; all of it is done while others compute."""
         for frame in islice(self._sized(), first, None):
-            hashes = row_hashes(frame, self.columns)
-            yield frame, Chunk(len(frame), of_rows(hashes, self.source.ordered))
+            yield frame, Chunk(len(frame), checksum(frame, self.columns, self.source.ordered))
 
     def _sized(self) -> Iterator[pd.DataFrame]:
         waiting: list[pd.DataFrame] = []

@@ -18,10 +18,14 @@ from bayeslmm.sources.protocol import Piece
 class DaskSource(Stream):
     """A Dask DataFrame; every partition is a chunk.
 
+    Shuffled partitions have their rows in another order at every run, so that passes are compared by all rows together.
+
     Parameters
     ----------
     data : dask.dataframe.DataFrame
     """
+
+    ordered = False
 
     def __init__(self, data: Any) -> None:
         if getattr(data, "ndim", 2) != 2 or not hasattr(data, "partitions"):
