@@ -7,7 +7,7 @@ from typing import cast
 
 import pandas as pd
 
-from bayeslmm.sources.checked import checked
+from bayeslmm.sources.checking import checked
 from bayeslmm.sources.grouped import check_cells, of_chunks
 from bayeslmm.sources.protocol import Piece, Source
 

@@ -117,7 +117,11 @@ def _plain(values: pd.Series) -> pd.Series:
 
 def categorical_of_text(values: pd.Series) -> Any:
     """Text as a Categorical with levels in the order of their appearance; other objects as they are."""
-    if values.dtype == object and pd.api.types.infer_dtype(values, skipna=True) not in ("string", "empty"):
+    found = pd.api.types.infer_dtype(values, skipna=True) if values.dtype == object else "string"
+    if found == "empty":
+        # Without any value it is not known to be text.
+        return np.full(len(values), np.nan)
+    if found != "string":
         return values.array
     codes, levels = pd.factorize(values.array, use_na_sentinel=True)
     return categorical(codes, pd.Index(levels))
@@ -152,14 +156,39 @@ def joined(frames: Sequence[pd.DataFrame]) -> pd.DataFrame:
 
 def _joined_column(columns: Sequence[pd.Series]) -> Any:
     filled = [column for column in columns if len(column)] or [columns[0]]
-    levels = [column for column in filled if isinstance(column.dtype, pd.CategoricalDtype)]
-    if not levels:
-        return pd.concat(filled, ignore_index=True).array
-    # Chunks without a value of a column may have any type.
-    same = [column if isinstance(column.dtype, pd.CategoricalDtype) else _nothing(len(column)) for column in filled]
-    joint = pd.api.types.union_categoricals(same, ignore_order=True)
-    return joint.as_ordered() if all(column.cat.ordered for column in levels) else joint
+    first = next((column for column in filled if not without_value(column)), filled[0])
+    if not isinstance(first.dtype, pd.CategoricalDtype):
+        # Chunks without a value of a column may have any type.
+        same = [_as_numbers(column) for column in filled]
+        return pd.concat(same, ignore_index=True).array
+    types = {column.cat.categories.dtype for column in filled if isinstance(column.dtype, pd.CategoricalDtype)}
+    kind = types.pop() if len(types) == 1 else np.dtype(object)
+    joint = pd.api.types.union_categoricals([_as_levels(column, kind) for column in filled], ignore_order=True)
+    return joint.as_ordered() if first.cat.ordered else joint
 
 
-def _nothing(n: int) -> pd.Categorical:
-    return pd.Categorical.from_codes(np.full(n, -1, dtype=np.int8), categories=pd.Index([], dtype="str"))
+def _as_numbers(column: pd.Series) -> pd.Series:
+    is_levels = isinstance(column.dtype, pd.CategoricalDtype)
+    return pd.Series(np.full(len(column), np.nan)) if is_levels and without_value(column) else column
+
+
+def _as_levels(column: pd.Series, kind: Any) -> Any:
+    if not isinstance(column.dtype, pd.CategoricalDtype):
+        if not without_value(column):
+            raise TypeError(f"{column.dtype} and levels in one column")
+        return no_levels(len(column), kind)
+    categories = column.cat.categories
+    return column if categories.dtype == kind else column.cat.rename_categories(categories.astype(kind))
+
+
+def no_levels(n: int, kind: Any = "str") -> pd.Categorical:
+    """Missing values of levels alone."""
+    return pd.Categorical.from_codes(np.full(n, -1, dtype=np.int8), categories=pd.Index([], dtype=kind))
+
+
+def without_value(series: pd.Series) -> bool:
+    """Whether all values are missing; looks at the first before the others."""
+    if isinstance(series.dtype, pd.CategoricalDtype):
+        codes = np.asarray(series.cat.codes)
+        return bool(codes.size == 0 or (codes[0] < 0 and (codes < 0).all()))
+    return len(series) == 0 or (bool(pd.isna(series.iloc[0])) and bool(series.isna().all()))

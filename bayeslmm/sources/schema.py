@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from bayeslmm.errors import DesignError
-from bayeslmm.sources.frames import text_columns, with_text
+from bayeslmm.sources.frames import no_levels, text_columns, with_text, without_value
 
 _NUMBERS, _LEVELS, _BOOLEANS = "numbers", "levels", "booleans"
 _SHOWN = 8
@@ -117,13 +117,16 @@ class Conforming:
     def _check_order(self, name: str, known: pd.Index, found: pd.Index, places: Any, where: str) -> None:
         """Ordered levels may go on behind the known ones, and nowhere else."""
         old = places[places >= 0]
-        behind = bool((places[len(old) :] < 0).all()) and (len(old) == len(places) or old[-1:] == [len(known) - 1])
-        if np.all(np.diff(old) > 0) and behind:
+        behind = len(old) == len(places) or (
+            bool((places[len(old) :] < 0).all()) and len(old) > 0 and old[-1] == len(known) - 1
+        )
+        if bool(np.all(np.diff(old) > 0)) and behind:
             return
         raise DesignError(
             f"The ordered levels of column {name!r} of the {self.source} are {_listed(found)} in {where}, and "
-            f"{_listed(known)} before: the orders contradict each other, and contrasts depend on them. Give the column "
-            "the same categories in every chunk: series.cat.set_categories([...], ordered=True)."
+            f"{_listed(known)} before. The orders contradict each other, or leave open which of two levels comes first,"
+            " and contrasts depend on it. Give the column the same categories in every chunk: "
+            "series.cat.set_categories([...], ordered=True)."
         )
 
 
@@ -137,7 +140,9 @@ def kind_of_column(series: pd.Series, text: bool = False) -> tuple[str, str]:
     """
     dtype = series.dtype
     if isinstance(dtype, pd.CategoricalDtype):
-        return _LEVELS, "text" if text else f"categories ({dtype.categories.dtype})"
+        levels = dtype.categories.dtype
+        words = "text" if text else f"categories ({levels})"
+        return (_LEVELS if levels.kind not in "iufb" else f"{_LEVELS} that are numbers"), words
     kind = getattr(dtype, "kind", "O")
     if pd.api.types.is_bool_dtype(dtype):
         return _BOOLEANS, f"booleans ({dtype})"
@@ -151,18 +156,11 @@ def kind_of_column(series: pd.Series, text: bool = False) -> tuple[str, str]:
     return (_BOOLEANS if found == "boolean" else found), f"{'booleans' if found == 'boolean' else found} ({dtype})"
 
 
-def without_value(series: pd.Series) -> bool:
-    """Whether all values are missing; looks at the first before the others."""
-    if isinstance(series.dtype, pd.CategoricalDtype):
-        return bool(np.all(np.asarray(series.cat.codes) < 0))
-    return bool(pd.isna(series.iloc[0])) and bool(series.isna().all())
-
-
 def _missing(kind: str, n: int, series: pd.Series) -> Any:
     if kind == _NUMBERS:
         return np.full(n, np.nan)
-    if kind == _LEVELS:
-        return pd.Categorical.from_codes(np.full(n, -1, dtype=np.int8), categories=pd.Index([], dtype="str"))
+    if kind.startswith(_LEVELS):
+        return no_levels(n)
     return series.array
 
 

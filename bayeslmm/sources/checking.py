@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from bayeslmm.errors import DesignError
+from bayeslmm.errors import BayesLMMError, DesignError
 from bayeslmm.sources.ahead import ahead
 from bayeslmm.sources.checksum import added, checksum
 from bayeslmm.sources.frames import cut, joined, text_columns
@@ -108,7 +108,7 @@ class Checked:
         rows = 0
         items: Any = self.source.chunks(self.columns)
         try:
-            for number, item in enumerate(items):
+            for number, item in enumerate(self._read(items)):
                 frame = self._conforming.conform(item, f"chunk {number}")
                 if rows and (rows >= self._least or rows + len(frame) > self._most):
                     yield joined(waiting)
@@ -122,6 +122,24 @@ class Checked:
                 yield joined(waiting)
         finally:
             items.close()
+
+    def _read(self, items: Iterator[pd.DataFrame]) -> Iterator[pd.DataFrame]:
+        """What libraries cannot read, in words; what users' own code raises is theirs."""
+        done = 0
+        try:
+            for item in items:
+                yield item
+                done += 1
+        except (BayesLMMError, MemoryError):
+            raise
+        except Exception as error:
+            if not self.source.threads:
+                raise
+            raise DesignError(
+                f"The {self.name} cannot be read beyond chunk {done} ({type(error).__name__}: "
+                f"{str(error).strip().partition(chr(10))[0]}). Is the file complete and the disk there, and does the "
+                "query run by itself?"
+            ) from error
 
     def _compare(self, chunk: Chunk, number: int) -> None:
         """A chunk with that of the first pass, where chunks end at the same rows in each."""
