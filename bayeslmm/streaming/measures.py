@@ -74,8 +74,9 @@ def measure(
     columns = Columns(question, chunk, text)
     ordered = tuple(k for k, structure in enumerate(structures) if structure.ordered)
     weighted = chunk.weights is not None
-    training, plan = columns.first_training(), None
+    plan: MomentsPlan | None = None
     if columns.simple:
+        training = columns.first_training()
         columns.evaluate(training, chunk)
         plan = MomentsPlan(training, shift_of(evaluated(training, chunk)), weighted, ordered)
     first = SurveyPlan(question, columns.leveled, columns.distributions, plan, text)
@@ -83,7 +84,7 @@ def measure(
     check_survey(survey, question, na_action)
     tables = {name: levels.finish() for name, levels in survey.levels.items()}
     check_levels(list(tables.values()))
-    if plan is None:
+    if not columns.simple:
         training = columns.training(survey, tables)
     names, effects = columns.evaluate(training, chunk)
     coders = {bar.group: coder(bar.group, bar.factors, tables) for bar in formula.bars}
