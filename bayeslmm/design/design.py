@@ -12,6 +12,7 @@ from bayeslmm.design.dropped import AllRows, DroppedRows
 from bayeslmm.design.grouping import Grouping
 from bayeslmm.design.lazy import Lazy
 from bayeslmm.design.recipe import Recipe
+from bayeslmm.design.row_facts import RowFacts
 from bayeslmm.design.screen import fill
 from bayeslmm.equality import by_value
 from bayeslmm.errors import DesignError
@@ -111,6 +112,8 @@ class Design:
         The rows of the data, where results by row are to have them all (``na_action="exclude"``).
     sigma : float or None
         The residual standard deviation where it is known, units of y; None where it is to be estimated.
+    facts : RowFacts or None
+        What is known of the rows where these are not in memory: every array with n rows is then read when it is used.
     """
 
     formula: str
@@ -131,6 +134,7 @@ class Design:
     store: Store = field(default="auto", repr=False, compare=False)
     all_rows: AllRows | None = field(default=None, repr=False)
     sigma: float | None = field(default=None, repr=False)
+    facts: RowFacts | None = field(default=None, repr=False)
 
     def __repr__(self) -> str:
         size = f"{self.observations}, {self.p} fixed effects, {self.q} random effects"
@@ -144,6 +148,8 @@ class Design:
     @property
     def n_observations(self) -> int:
         """Number of observations, the sum of the frequencies: the n of degrees of freedom and of BIC."""
+        if self.facts is not None:
+            return self.facts.n_observations
         return self.n if self.frequency is None else int(self.frequency.sum())
 
     @property
