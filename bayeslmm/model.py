@@ -142,6 +142,9 @@ class Model(Specification):
         residual: str | None = None,
         memory: str | int | None = None,
         progress: bool | None = None,
+        n_jobs: int | None = None,
+        client: Any = None,
+        checkpoint: FilePath | None = None,
         **unknown: Any,
     ) -> None:
         refuse_elsewhere(unknown, weights)
@@ -160,6 +163,9 @@ class Model(Specification):
             "residual": residual,
             "memory": memory,
             "progress": progress,
+            "n_jobs": n_jobs,
+            "client": client,
+            "checkpoint": checkpoint,
         }
         self._table, self._design, sums = reduced(formula, data, arguments)
         self._arguments = arguments

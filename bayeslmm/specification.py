@@ -20,6 +20,8 @@ from bayeslmm.reml import Optimum, optimise
 from bayeslmm.residual import refuse_parameters
 
 
+# Arguments that are about rows read in chunks.
+_OF_SOURCES = ("memory", "progress", "n_jobs", "client", "checkpoint")
 _TABLES = ("DataFrame", "Table", "RecordBatch")
 
 
@@ -31,15 +33,15 @@ def reduced(formula: str, data: Any, arguments: Mapping[str, Any]) -> tuple[Any,
     formula : str
     data : table or source of rows
     arguments : mapping
-        Of `build_design`, with ``memory`` and ``progress`` of sources.
+        Of `build_design`, with those of sources: ``memory``, ``progress``, ``n_jobs``, ``client`` and ``checkpoint``.
 
     Raises
     ------
     FormulaError, DesignError
     """
-    own = {name: value for name, value in arguments.items() if name not in ("memory", "progress")}
+    own = {name: value for name, value in arguments.items() if name not in _OF_SOURCES}
     if not _read_in_chunks(data):
-        for name in ("memory", "progress"):
+        for name in _OF_SOURCES:
             if arguments[name] is not None:
                 raise DesignError(
                     f"{name}= is about rows that are read in chunks (a parquet file, a query, an iterator of frames); "
@@ -50,13 +52,15 @@ def reduced(formula: str, data: Any, arguments: Mapping[str, Any]) -> tuple[Any,
     from bayeslmm.arguments import flag
     from bayeslmm.sources import open_source
     from bayeslmm.streaming.build import summed
+    from bayeslmm.streaming.crew import crew_of
     from bayeslmm.streaming.limits import bytes_of
 
     memory = bytes_of(arguments["memory"])
     shown = arguments["progress"]
     progress = True if shown is None else flag("progress", shown, DesignError, meaning="True shows a bar.")
     source = open_source(data)
-    sums = summed(formula, source, **own, memory=memory, progress=progress)
+    crew = crew_of(source, arguments["n_jobs"], arguments["client"], arguments["checkpoint"])
+    sums = summed(formula, source, **own, memory=memory, progress=progress, crew=crew)
     return source, sums.design, sums
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
@@ -42,6 +42,9 @@ class Checked:
         Columns that were text in some chunk that was read: their levels have no order of their own.
     passes : int
         How often all rows were read.
+    most : int
+    conforming : Conforming
+        What is known of kinds and levels.
     """
 
     def __init__(self, source: Source, columns: Sequence[str], most: int | None = None) -> None:
@@ -49,10 +52,10 @@ class Checked:
         self.columns = tuple(columns)
         self.text: frozenset[str] = frozenset()
         self.passes = 0
-        self._most = most_rows(columns) if most is None else most
-        # One chunk or more per item of the source: joined as they come.
-        self._least = 1 if most == 1 else self._most // 4
-        self._conforming = Conforming(source.name)
+        # Of a pass that others read, piece by piece.
+        self._rows: int | None = None
+        self.most = most_rows(columns) if most is None else most
+        self.conforming = Conforming(source.name)
         self._known: list[Chunk] = []
 
     @property
@@ -63,9 +66,13 @@ class Checked:
     @property
     def n(self) -> int | None:
         """Rows, if known: by the source, or after a pass."""
-        return sum(chunk.rows for chunk in self._known) if self.passes else self.source.n
+        return sum(chunk.rows for chunk in self._known) if self.passes else self._rows or self.source.n
 
-    def chunks(self, stage: str = "Reading rows", first: int = 0, progress: bool = True) -> Iterator[pd.DataFrame]:
+    def took(self, conforming: Conforming, rows: int) -> None:
+        """Remember what others have seen in a pass over all rows."""
+        self.conforming, self._rows = conforming, rows
+
+    def chunks(self, stage: str = "Reading rows", first: int = 0, progress: bool = True) -> Generator[pd.DataFrame]:
         """Frames with the columns, of bounded size.
 
         Parameters
@@ -104,22 +111,9 @@ class Checked:
             yield frame, Chunk(len(frame), checksum(frame, self.columns, self.source.ordered))
 
     def _sized(self) -> Iterator[pd.DataFrame]:
-        waiting: list[pd.DataFrame] = []
-        rows = 0
         items: Any = self.source.chunks(self.columns)
         try:
-            for number, item in enumerate(self._read(items)):
-                frame = self._conforming.conform(item, f"chunk {number}")
-                if rows and (rows >= self._least or rows + len(frame) > self._most):
-                    yield joined(waiting)
-                    waiting, rows = [], 0
-                if len(frame) > self._most:
-                    yield from cut(frame, self._most)
-                elif len(frame):
-                    waiting.append(frame)
-                    rows += len(frame)
-            if rows:
-                yield joined(waiting)
+            yield from sized(self._read(items), self.conforming, self.most, "chunk")
         finally:
             items.close()
 
@@ -153,7 +147,7 @@ class Checked:
             if chunk.rows != before.rows
             else f"{chunk.rows:,} rows as before, but other values"
         )
-        raise self._differing(f"its chunk {number} has {what}")
+        raise self.differing(f"its chunk {number} has {what}")
 
     def _finish(self, found: list[Chunk], first: int) -> None:
         rows = sum(chunk.rows for chunk in found)
@@ -161,6 +155,8 @@ class Checked:
             if not rows and not first:
                 raise DesignError(f"The {self.name} has no rows. Check the filter or the files it came from.")
             if not first:
+                if self._rows is not None and rows != self._rows:
+                    raise self.differing(f"it has {rows:,} rows now and had {self._rows:,} when it was first read")
                 self._known = found
                 self.passes = 1
             return
@@ -168,19 +164,51 @@ class Checked:
         if self.source.ordered:
             if first + len(found) < len(self._known):
                 left = before - rows - sum(chunk.rows for chunk in self._known[:first])
-                raise self._differing(f"the last {left:,} of its {before:,} rows are gone")
+                raise self.differing(f"the last {left:,} of its {before:,} rows are gone")
         elif rows != before:
-            raise self._differing(f"it has {rows:,} rows now and had {before:,} when it was first read")
+            raise self.differing(f"it has {rows:,} rows now and had {before:,} when it was first read")
         elif _total(found) != _total(self._known):
-            raise self._differing(f"it has {rows:,} rows as before, but other values")
+            raise self.differing(f"it has {rows:,} rows as before, but other values")
         self.passes += 1
 
-    def _differing(self, what: str) -> DesignError:
+    def differing(self, what: str) -> DesignError:
+        """The message for a pass that has other rows than one before."""
         return DesignError(
             f"The {self.name} changed between two passes: {what}. Levels, means and sums have to be of the same rows. "
             "Is it written to at the same time, or drawn at random without a seed? Give a copy that rests, such as a "
             "parquet file."
         )
+
+
+def sized(
+    items: Iterator[pd.DataFrame], conforming: Conforming, most: int, what: str, place: str = ""
+) -> Iterator[pd.DataFrame]:
+    """Chunks that go together, of at most so many rows and, where there are enough, of at least a quarter of it.
+
+    Parameters
+    ----------
+    items : iterator of pandas.DataFrame
+    conforming : Conforming
+    most : int
+    what, place : str
+        What items are called in messages, before and after their number.
+    """
+    waiting: list[pd.DataFrame] = []
+    rows = 0
+    # One chunk or more per item: never joined.
+    least = 1 if most == 1 else most // 4
+    for number, item in enumerate(items):
+        frame = conforming.conform(item, f"{what} {number}{place}")
+        if rows and (rows >= least or rows + len(frame) > most):
+            yield joined(waiting)
+            waiting, rows = [], 0
+        if len(frame) > most:
+            yield from cut(frame, most)
+        elif len(frame):
+            waiting.append(frame)
+            rows += len(frame)
+    if rows:
+        yield joined(waiting)
 
 
 def checked(source: Source, columns: Sequence[str], most: int | None = None) -> Checked:

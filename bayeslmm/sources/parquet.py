@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from importlib.util import find_spec
 from typing import Any
 
@@ -83,7 +82,7 @@ class ParquetSource(Stream):
                 rows = 0
             pieces[-1].append(replace(part, first=sum(p.chunks for p in pieces[-1])))
             rows += size
-        return [partial(self._reader(columns, parts, most), 0) for parts in pieces]
+        return [self._reader(columns, parts, most) for parts in pieces]
 
     def group_by(self, keys: Sequence[str], value: str, shift: float | None = None) -> pd.DataFrame:
         """See `protocol.Source`; by DuckDB or polars where they read the columns as it is done here."""
@@ -171,6 +170,16 @@ class Reader:
             for number, table in enumerate(tables(self._batches(part), size_of(part, self.most)), part.first):
                 if number >= first:
                     yield frame_of_arrow(table, self.columns, self.text)
+
+    def identity(self) -> tuple[Any, ...]:
+        """What the rows are of, and when the files were written."""
+        files = [
+            (info.path, info.size, info.mtime_ns)
+            for fragment in self.fragments.values()
+            for info in fragment.filesystem.get_file_info([fragment.path])
+        ]
+        groups = [(group.file, group.number, group.rows) for part in self.parts for group in part.groups]
+        return files, groups, self.columns, self.most
 
     def _batches(self, part: Part) -> Iterator[Any]:
         form = ds.ParquetFileFormat(read_options=ds.ParquetReadOptions(dictionary_columns=list(self.text)))

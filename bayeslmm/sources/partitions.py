@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -11,6 +11,7 @@ import pandas as pd
 
 from bayeslmm.errors import DesignError
 from bayeslmm.sources.base import Stream
+from bayeslmm.sources.clients import current_client
 from bayeslmm.sources.frames import frame_of
 from bayeslmm.sources.protocol import Piece
 
@@ -36,19 +37,25 @@ class DaskSource(Stream):
 
     def chunks(self, columns: Sequence[str], first: int = 0) -> Iterator[pd.DataFrame]:
         """See `protocol.Source`."""
-        for piece in self.pieces(columns)[first:]:
-            yield from piece()
+        # A client has the partitions that were persisted.
+        scheduler = None if current_client() is not None else "synchronous"
+        for partition in self._partitions(columns)[first:]:
+            yield from _read(partition, tuple(columns), scheduler)
 
     def pieces(self, columns: Sequence[str]) -> Sequence[Piece]:
         """See `protocol.Source`."""
+        return [ReadPartition(partition, tuple(columns)) for partition in self._partitions(columns)]
+
+    def futures(self, client: Any, columns: Sequence[str]) -> Sequence[Callable[[], Any]]:
+        """Functions that have partitions computed on a cluster."""
+        return [partial(client.compute, partition.data) for partition in self._partitions(columns)]
+
+    def _partitions(self, columns: Sequence[str]) -> list[Partition]:
         names = {str(name): name for name in self._data.columns}
         chosen = self._data[[names[name] for name in columns]]
         # What is done to all partitions is worked out once, and not at each of them.
         chosen = chosen.optimize(fuse=True)
-        parts = range(chosen.npartitions)
-        return [
-            partial(_read, Partition(chosen.partitions[number], number, self.name), tuple(columns)) for number in parts
-        ]
+        return [Partition(chosen.partitions[number], number, self.name) for number in range(chosen.npartitions)]
 
 
 @dataclass(frozen=True)
@@ -60,7 +67,25 @@ class Partition:
     source: str
 
 
-def _read(partition: Partition, columns: tuple[str, ...]) -> Iterator[pd.DataFrame]:
-    # In this thread, and in this process also where there is a client: who reads pieces is a worker already.
-    found = partition.data.compute(scheduler="synchronous")
+@dataclass(frozen=True)
+class ReadPartition:
+    """A partition as a piece."""
+
+    partition: Partition
+    columns: tuple[str, ...]
+
+    def __call__(self) -> Iterator[pd.DataFrame]:
+        """Its only chunk."""
+        # Who reads pieces is a worker already, and computes in its own thread.
+        return _read(self.partition, self.columns, "synchronous")
+
+    def identity(self) -> tuple[Any, ...]:
+        """What Dask computes it from."""
+        from dask.base import tokenize
+
+        return tokenize(self.partition.data), self.columns
+
+
+def _read(partition: Partition, columns: tuple[str, ...], scheduler: str | None) -> Iterator[pd.DataFrame]:
+    found = partition.data.compute(scheduler=scheduler)
     yield frame_of(found, columns, f"Partition {partition.number} of the {partition.source}")

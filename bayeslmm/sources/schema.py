@@ -54,7 +54,7 @@ class Conforming:
     ordered: dict[str, str] = field(default_factory=dict)
 
     def conform(self, frame: pd.DataFrame, where: str) -> pd.DataFrame:
-        """The chunk with levels in the common order.
+        """The chunk; categories are those of all chunks so far, in one order.
 
         Parameters
         ----------
@@ -89,11 +89,7 @@ class Conforming:
         if known is None:
             self.seen[name] = Seen(kind, words, where)
             return
-        raise DesignError(
-            f"Column {name!r} of the {self.source} is {words} in {where}, but {known.words} in {known.where}. A column "
-            "is of one kind in all chunks, else it is not clear whether it is a number or a factor. Convert it as the "
-            "chunks are made."
-        )
+        raise self._differing(name, Seen(kind, words, where))
 
     def _order(self, name: str, series: pd.Series, where: str, changed: dict[str, Any]) -> None:
         categories, ordered = series.cat.categories, bool(series.cat.ordered)
@@ -110,9 +106,7 @@ class Conforming:
         if name in self.ordered:
             self._check_order(name, known, categories, places, where)
         self.levels[name] = known.append(new) if len(new) else known
-        wanted = known[np.sort(places[places >= 0])].append(new)
-        if not wanted.equals(categories):
-            changed[name] = series.cat.set_categories(wanted, ordered=ordered)
+        changed[name] = series.cat.set_categories(self.levels[name], ordered=ordered)
 
     def _check_order(self, name: str, known: pd.Index, found: pd.Index, places: Any, where: str) -> None:
         """Ordered levels may go on behind the known ones, and nowhere else."""
@@ -127,6 +121,30 @@ class Conforming:
             f"{_listed(known)} before. The orders contradict each other, or leave open which of two levels comes first,"
             " and contrasts depend on it. Give the column the same categories in every chunk: "
             "series.cat.set_categories([...], ordered=True)."
+        )
+
+    def join(self, other: Conforming) -> None:
+        """Take in what was seen of later chunks.
+
+        Raises
+        ------
+        DesignError
+            They do not go together with those of before.
+        """
+        for name, later in other.seen.items():
+            known = self.seen.setdefault(name, later)
+            if known.kind != later.kind:
+                raise self._differing(name, later)
+        for name, levels in other.levels.items():
+            empty = pd.Series(pd.Categorical([], categories=levels, ordered=name in other.ordered))
+            self._order(name, empty, other.ordered.get(name, "another chunk"), {})
+
+    def _differing(self, name: str, found: Seen) -> DesignError:
+        known = self.seen[name]
+        return DesignError(
+            f"Column {name!r} of the {self.source} is {found.words} in {found.where}, but {known.words} in "
+            f"{known.where}. A column is of one kind in all chunks, else it is not clear whether it is a number or a "
+            "factor. Convert it as the chunks are made."
         )
 
 

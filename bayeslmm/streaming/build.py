@@ -24,6 +24,7 @@ from bayeslmm.likelihood.rowless import summed_without_rows
 from bayeslmm.sources import Source, checked
 from bayeslmm.streaming.assembling import check, design_of, facts_of, with_groups
 from bayeslmm.streaming.coordinates import fitted, independent
+from bayeslmm.streaming.crew import Crew
 from bayeslmm.streaming.framing import frame_of
 from bayeslmm.streaming.group_facts import FactsPlan
 from bayeslmm.streaming.measures import Measured, measure
@@ -52,6 +53,7 @@ def summed(
     memory: int = MEMORY,
     progress: bool = True,
     most: int | None = None,
+    crew: Crew | None = None,
 ) -> SummedDesign:
     """Sum the rows of a source up, in passes over its chunks.
 
@@ -67,6 +69,8 @@ def summed(
         Whether there are bars.
     most : int, optional
         Rows of a chunk at most.
+    crew : Crew, optional
+        Who sums pieces of the source, in place of one stream of chunks.
 
     Returns
     -------
@@ -89,7 +93,7 @@ def summed(
     per_row = PerRowArguments.of(weights, residual_sd, frequency, available, namespace)
     question = ask(parsed, names, per_row, namespace, contrasts)
     structures = chosen_structures(parsed.bars, cov)
-    reader = Reader(checked(source, question.columns, most), progress)
+    reader = Reader(checked(source, question.columns, most), progress, crew)
     measured = measure(reader, question, structures, store, na_action)
     return _sum_up(reader, measured, saturated, rank_deficient, store, memory)
 

@@ -80,8 +80,8 @@ class LevelSet:
                 start = other.low - self.low
                 self.seen[start : start + other.seen.size] |= other.seen
                 return self
-        if self.kind == other.kind == "category" and self._same(other.categories, other.ordered):
-            self.used |= other.used
+        if self.kind == other.kind == "category" and other.categories is not None:
+            self._use(other.categories, other.used, other.ordered)
             return self
         self._other()
         other._other()
@@ -95,30 +95,41 @@ class LevelSet:
         present = np.zeros(len(categories), dtype=bool)
         present[codes] = True
         if not text and self.kind in ("", "category"):
-            if not self.kind:
-                self.kind, self.categories, self.ordered = "category", categories, bool(series.dtype.ordered)
-                self.used = present
-                return
-            if self._same(categories, bool(series.dtype.ordered)):
-                self.used |= present
-                return
+            self._use(categories, present, bool(series.dtype.ordered))
+            return
         self._other()
         self._keep(categories[present])
 
-    def _same(self, categories: pd.Index | None, ordered: bool) -> bool:
-        """Whether categories are those of before; an error where their order tells and is another one."""
+    def _use(self, categories: pd.Index, present: AnyArray, ordered: bool) -> None:
+        """Categories of a chunk, with those that occur: in the order of before, new ones behind."""
         known = self.categories
-        if known is None or categories is None:
-            return False
-        if ordered == self.ordered and (known is categories or known.equals(categories)):
-            return True
-        if (ordered or self.ordered) or (len(known) == len(categories) and set(known) == set(categories)):
-            raise DesignError(
-                f"The categories of column {self.name!r} are {_shown(known)} in one chunk and {_shown(categories)} in "
-                "another: their order, which decides about the coefficients, is not the same. Give all chunks one "
-                "order, e.g. chunk[name].cat.set_categories([...])."
-            )
-        return False
+        if not self.kind or known is None:
+            self.kind, self.categories, self.used, self.ordered = "category", categories, present, ordered
+            return
+        if known is categories or known.equals(categories):
+            self.used = self.used | present
+            self.ordered |= ordered
+            return
+        places = known.get_indexer(categories)
+        new = places < 0
+        if ordered or self.ordered:
+            self._check_order(known, categories, places)
+        places[new] = len(known) + np.arange(np.count_nonzero(new))
+        self.categories = known.append(categories[new]) if new.any() else known
+        used = np.zeros(len(self.categories), dtype=bool)
+        used[: len(known)] = self.used
+        used[places] |= present
+        self.used, self.ordered = used, self.ordered or ordered
+
+    def _check_order(self, known: pd.Index, categories: pd.Index, places: AnyArray) -> None:
+        """Refuse ordered categories in another order."""
+        if (np.diff(places[places >= 0]) > 0).all():
+            return
+        raise DesignError(
+            f"The categories of column {self.name!r} are {_shown(known)} in one chunk and {_shown(categories)} in "
+            "another: their order, which decides about the coefficients, is not the same. Give all chunks one order, "
+            "e.g. chunk[name].cat.set_categories([...])."
+        )
 
     def _add_integers(self, values: AnyArray) -> None:
         low, high = int(values.min()), int(values.max())
