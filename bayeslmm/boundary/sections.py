@@ -335,7 +335,7 @@ class Material:
     def _zero_rates(self, p: Parameter) -> tuple[FloatArray, FloatArray]:
         fit = self.fit
         if len(fit.design.terms) == 1 and len(fit.design.terms[0].effects) == 1:
-            size = float(rms(fit.design, fit.design.terms[0].Z)[0]) ** 2
+            size = float(rms(fit.design, 0)[0]) ** 2
             # zero_probability has ICC of a unit of the effect.
             ratio = np.array(ICC) / (1.0 - np.array(ICC)) / size
             return zero_probability(spectrum(fit.design, 0, (0,)), ratio / (1.0 + ratio), reml=fit.reml)

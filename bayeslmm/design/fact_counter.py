@@ -34,10 +34,13 @@ class FactCounter:
         self._shift: FloatArray | None = None
         self._R = np.zeros((0, k))
         self._low, self._high = np.full(k, np.inf), np.full(k, -np.inf)
+        self._signs = np.ones(k, dtype=bool)
         self._y = (np.inf, -np.inf)
         self._n = self._observations = 0
         self._sizes = {name: np.zeros(J, dtype=np.int64) for name, J in levels.items()}
+        self._rows = {name: np.zeros(J, dtype=np.int64) for name, J in levels.items()}
         self._first = {name: np.full((J, k), np.nan) for name, J in levels.items()}
+        self._present = {name: np.zeros((J, k), dtype=bool) for name, J in levels.items()}
         self._varies = {name: np.zeros(k, dtype=bool) for name in levels}
         pairs = [(a, b) for a in levels for b in levels if a != b and levels[a] >= levels[b]]
         self._parents = {pair: np.full(levels[pair[0]], -1, dtype=np.int64) for pair in pairs}
@@ -54,6 +57,7 @@ class FactCounter:
         self._n += design.n
         self._observations += int(counts.sum())
         self._low, self._high = np.minimum(self._low, columns.min(0)), np.maximum(self._high, columns.max(0))
+        self._signs &= np.isin(columns, (-1.0, 0.0, 1.0)).all(0)
         self._y = (min(self._y[0], float(design.y.min())), max(self._y[1], float(design.y.max())))
         if self._shift is None:
             self._shift = np.concatenate([[0.0], columns[0, 1:]])
@@ -67,7 +71,10 @@ class FactCounter:
             self._log_weights += float(counts @ np.log(weights))
         for name, grouping in design.groupings.items():
             self._sizes[name] += np.bincount(grouping.codes, counts, self._levels[name]).astype(np.int64)
+            self._rows[name] += np.bincount(grouping.codes, minlength=self._levels[name])
             self._within(name, grouping.codes, columns)
+            for j in range(self._k):
+                self._present[name][grouping.codes[columns[:, j] != 0], j] = True
         for inner, outer in list(self._parents):
             self._nested((inner, outer), design.groupings[inner].codes, design.groupings[outer].codes)
 
@@ -78,6 +85,7 @@ class FactCounter:
         self._n += other._n
         self._observations += other._observations
         self._low, self._high = np.minimum(self._low, other._low), np.maximum(self._high, other._high)
+        self._signs &= other._signs
         self._y = (min(self._y[0], other._y[0]), max(self._y[1], other._y[1]))
         if self._shift is None:
             self._shift = other._shift
@@ -90,9 +98,11 @@ class FactCounter:
         self._log_weights += other._log_weights
         for name in self._sizes:
             self._sizes[name] += other._sizes[name]
+            self._rows[name] += other._rows[name]
             seen = np.flatnonzero(~np.isnan(other._first[name][:, 0]))
             self._within(name, seen, other._first[name][seen])
             self._varies[name] |= other._varies[name]
+            self._present[name] |= other._present[name]
         for pair in list(self._parents):
             if pair not in other._parents:
                 del self._parents[pair]
@@ -113,9 +123,12 @@ class FactCounter:
             R,
             self._low,
             self._high,
+            self._signs,
             self._y,
             self._sizes,
+            self._rows,
             self._varies,
+            {name: present.sum(0) for name, present in self._present.items()},
             self._parents,
             (low, high, total / self._observations) if self._weighted else None,
             self._log_weights,

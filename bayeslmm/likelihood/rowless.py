@@ -9,7 +9,7 @@ from typing import cast
 import numpy as np
 
 from bayeslmm.design.design import Design
-from bayeslmm.design.rows_elsewhere import RowArray
+from bayeslmm.design.row_arrays import RowArray, product_by_row
 from bayeslmm.likelihood.columns import Basis, Response
 from bayeslmm.likelihood.crossproducts import SummedDesign
 from bayeslmm.likelihood.frame import Frame
@@ -47,22 +47,11 @@ def summed_without_rows(design: Design, sums: Sums, response: Response) -> Summe
 def frame_without_rows(design: Design, frame: Frame) -> Frame:
     """The same coordinates, with rows that are those of a design."""
     fixed = frame.fixed
-    columns = _by_row((design.n, len(fixed.transform)), FixedRows(design, fixed.transform))
+    columns = product_by_row(design.X, fixed.transform)
     blocks = tuple(
         replace(block, grouping=design.groupings.get(block.grouping.name, block.grouping)) for block in frame.blocks
     )
     return replace(frame, blocks=blocks, fixed=Basis(columns, fixed.transform, fixed.constant, fixed.good))
-
-
-@dataclass(frozen=True)
-class FixedRows:
-    """Makes the columns of X in the coordinates of a frame."""
-
-    design: Design
-    transform: FloatArray
-
-    def __call__(self) -> FloatArray:
-        return np.asarray(self.design.X @ self.transform)
 
 
 @dataclass(frozen=True)
