@@ -19,7 +19,7 @@ import numpy as np
 from bayeslmm.bayes.layout import GroupLayout
 from bayeslmm.bayes.prior_scales import observation_mean, term_rms
 from bayeslmm.design.covariance import canonical
-from bayeslmm.design.design import Design, RandomTerm
+from bayeslmm.design.design import Design
 from bayeslmm.design.expressions import (
     Call,
     Chain,

@@ -25,8 +25,8 @@ from bayeslmm.bayes.prior_scales import response_sd
 from bayeslmm.bayes.prior_slopes import at_zero
 from bayeslmm.bayes.priors import Priors, flat_coefficients
 from bayeslmm.bayes.term_priors import Decov, FlatFactor, Relative, TermPrior
-from bayeslmm.design.row_arrays import RowArray, product_by_row
 from bayeslmm.design.design import Design, RandomTerm
+from bayeslmm.design.row_arrays import RowArray, product_by_row
 from bayeslmm.design.variances import variance_labels
 from bayeslmm.errors import PriorError
 from bayeslmm.types import FloatArray

@@ -170,6 +170,13 @@ class Design:
         return float(np.abs(self.y_less_offset).max())
 
     @property
+    def largest_response(self) -> float:
+        """The same of the response as it is."""
+        if self.facts is not None:
+            return max(map(abs, self.facts.response))
+        return float(np.abs(self.y).max(initial=0.0))
+
+    @property
     def weights(self) -> FloatArray | None:
         """Precision weights (n,) that the residual variances are divided by, all positive; None if 1 for all."""
         return self.residual.weights

@@ -187,9 +187,7 @@ def _rows(design: Design) -> tuple[FloatArray, FloatArray]:
     return np.where(light, np.sqrt(np.where(light, share, 1.0)), 1.0), np.where(light, 1.0, 1.0 / share)
 
 
-def changes_of(
-    design: Design, columns: Sequence[FloatArray], thetas: Sequence[FloatArray | None]
-) -> list[Change]:
+def changes_of(design: Design, columns: Sequence[FloatArray], thetas: Sequence[FloatArray | None]) -> list[Change]:
     """Changes of every term, whose columns (n, c) are given, or others with the same cross-products."""
     return [_on_one_length(design, *known) for known in zip(design.terms, columns, thetas, strict=True)]
 

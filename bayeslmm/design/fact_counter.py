@@ -44,7 +44,7 @@ class FactCounter:
         self._varies = {name: np.zeros(k, dtype=bool) for name in levels}
         pairs = [(a, b) for a in levels for b in levels if a != b and levels[a] >= levels[b]]
         self._parents = {pair: np.full(levels[pair[0]], -1, dtype=np.int64) for pair in pairs}
-        self._weights = (np.inf, -np.inf, 0.0)
+        self._weights = (np.inf, -np.inf, 0.0, 0.0)
         self._log_weights = 0.0
         self._weighted = False
 
@@ -65,9 +65,9 @@ class FactCounter:
         self._triangulate((columns - self._shift) if root is None else (columns - self._shift) * root[:, None])
         if weights is not None:
             self._weighted = True
-            low, high, total = self._weights
+            low, high, total, inverse = self._weights
             low, high = min(low, float(weights.min())), max(high, float(weights.max()))
-            self._weights = (low, high, total + float(counts @ weights))
+            self._weights = (low, high, total + float(counts @ weights), inverse + float(counts @ (1.0 / weights)))
             self._log_weights += float(counts @ np.log(weights))
         for name, grouping in design.groupings.items():
             self._sizes[name] += np.bincount(grouping.codes, counts, self._levels[name]).astype(np.int64)
@@ -94,7 +94,7 @@ class FactCounter:
         self._triangulate(moved)
         self._weighted = self._weighted or other._weighted
         mine, others = self._weights, other._weights
-        self._weights = (min(mine[0], others[0]), max(mine[1], others[1]), mine[2] + others[2])
+        self._weights = (min(mine[0], others[0]), max(mine[1], others[1]), mine[2] + others[2], mine[3] + others[3])
         self._log_weights += other._log_weights
         for name in self._sizes:
             self._sizes[name] += other._sizes[name]
@@ -115,7 +115,8 @@ class FactCounter:
         R = self._R.copy()
         if self._shift is not None:
             R[0] += R[0, 0] * self._shift
-        low, high, total = self._weights
+        low, high, total, inverse = self._weights
+        N = max(self._observations, 1)
         return RowFacts(
             self._n,
             self._observations,
@@ -130,7 +131,7 @@ class FactCounter:
             self._varies,
             {name: present.sum(0) for name, present in self._present.items()},
             self._parents,
-            (low, high, total / self._observations) if self._weighted else None,
+            (low, high, total / N, inverse / N) if self._weighted else None,
             self._log_weights,
         )
 

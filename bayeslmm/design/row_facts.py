@@ -47,7 +47,7 @@ class RowFacts:
     parents : dict
         Pair of factors (inner, outer), inner nested in outer, to the outer level (J,) of every inner one.
     weights : tuple of float, or None
-        Least, largest, and mean over observations of the precision weights; None if 1 for all.
+        Least, largest, and means over observations of the precision weights and of one over them; None if 1 for all.
     log_weights : float
         Sum of their logarithms over the observations.
     median, mad : float or None
@@ -67,7 +67,7 @@ class RowFacts:
     varies: dict[str, BoolArray]
     present: dict[str, IntArray]
     parents: dict[tuple[str, str], IntArray] = field(default_factory=dict)
-    weights: tuple[float, float, float] | None = None
+    weights: tuple[float, float, float, float] | None = None
     log_weights: float = 0.0
     median: float | None = None
     mad: float | None = None
@@ -107,6 +107,10 @@ class RowFacts:
     def _span(self, part: int) -> slice:
         start = sum(self.widths[:part])
         return slice(start, start + self.widths[part])
+
+    @property
+    def n_terms(self) -> int:
+        return len(self.widths) - 3
 
     @property
     def X(self) -> slice:

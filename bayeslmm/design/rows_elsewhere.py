@@ -51,6 +51,10 @@ class NoRows:
     name: str
 
     def read(self, names: Sequence[str]) -> Mapping[str, AnyArray]:
+        self()
+        return {}
+
+    def __call__(self) -> AnyArray:
         raise RowsNeededError(
             f"This needs the rows of the data, and there are none: {self.name}. {_ANYTIME} For the rest make the model "
             "from the data again."
@@ -187,7 +191,8 @@ def without_rows(design: Design, rows: StreamedRows, facts: RowFacts, memory: in
 
     groupings = {}
     for k, (name, grouping) in enumerate(design.groupings.items()):
-        groupings[name] = replace(grouping, codes=cast(Any, array(f"codes{k}")))
+        outer = {above: levels for (inner, above), levels in facts.parents.items() if inner == name}
+        groupings[name] = replace(grouping, codes=cast(Any, array(f"codes{k}")), outer=outer)
     return replace(
         design,
         y=array("y"),

@@ -15,7 +15,6 @@ from bayeslmm.design.design import Design
 from bayeslmm.design.readable import readable
 from bayeslmm.residual.laws import NormalLaw, UniformLaw
 from bayeslmm.results.labels import Parameter, parameters
-from bayeslmm.types import FloatArray
 
 # Probability that the table speaks of.
 PROBABILITY = 0.95
