@@ -26,6 +26,7 @@ from bayeslmm.bayes.prior_slopes import at_zero
 from bayeslmm.bayes.priors import Priors, flat_coefficients
 from bayeslmm.bayes.term_priors import Decov, FlatFactor, Relative, TermPrior
 from bayeslmm.design.design import Design, RandomTerm
+from bayeslmm.design.row_arrays import RowArray, product_by_row
 from bayeslmm.design.variances import variance_labels
 from bayeslmm.errors import PriorError
 from bayeslmm.types import FloatArray
@@ -134,7 +135,7 @@ def _check_spikes(design: Design, term: RandomTerm, eta: float, joint: TermPrior
 
 def _check_growth(design: Design, priors: Priors, reml: bool, held: Collection[int]) -> None:
     flat = _flat_columns(design.X, priors)
-    X = flat if reml else design.X[:, :0]
+    X = flat if reml else np.empty((design.n, 0))
     improper = [item for item in _improper(design, priors) if item.term not in held]
     for subset in _subsets(improper):
         needed = sum(item.exponent for item in subset)
@@ -217,6 +218,9 @@ def _tail(prior: SdPrior) -> float:
 def _flat_columns(X: FloatArray, priors: Priors) -> FloatArray:
     """Columns of X along which the prior is flat."""
     basis = None if priors.beta is None else priors.beta.basis
+    if isinstance(X, RowArray):
+        change = np.eye(X.shape[1]) if basis is None else np.linalg.inv(basis)
+        return product_by_row(X, change[:, flat_coefficients(priors, X.shape[1])])
     columns = X if basis is None else np.linalg.solve(basis.T, X.T).T
     return np.asarray(columns)[:, flat_coefficients(priors, X.shape[1])]
 
@@ -302,6 +306,9 @@ def _levels(design: Design, item: _Improper) -> int:
     """Levels whose rows have any effect of the sd."""
     term = design.terms[item.term]
     grouping = design.groupings[term.group]
+    if design.facts is not None:
+        own = design.facts.Z(item.term)
+        return int(design.facts.present[term.group][own][list(item.effects)].max())
     present = (term.Z[:, item.effects] != 0).any(axis=1)
     return int(np.unique(grouping.codes[present]).size)
 

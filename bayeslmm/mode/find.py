@@ -101,9 +101,8 @@ def make_objective(
     coordinates = []
     for k, (term, T) in enumerate(zip(own.design.terms, terms, strict=True)):
         owners = term.structure.sd_effects
-        columns = np.stack([np.sqrt((term.Z[:, effects] ** 2).sum(1)) for effects in owners], axis=1)
         fitted = np.sqrt((T**2).sum(-1))[[effects[0] for effects in owners]]
-        unit = np.hypot(fitted, resolution(own, columns, term.group))
+        unit = np.hypot(fitted, resolution(own, k))
         one = term_coordinate(plain, k, term.structure, unit)
         coordinates.append(replace(one, unit=_units(plain, k, unit * np.where(one.absolute, sigma, 1.0), owners)))
     given = {

@@ -320,7 +320,7 @@ def _with_log_likelihood(design: Design, settings: Settings, complete: bool) -> 
             "of the two arguments."
         )
     if settings.log_likelihood is None:
-        return complete and design.n * settings.draws <= _LOG_LIKELIHOOD
+        return complete and design.facts is None and design.n * settings.draws <= _LOG_LIKELIHOOD
     return settings.log_likelihood
 
 
