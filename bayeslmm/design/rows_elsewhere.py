@@ -131,6 +131,18 @@ class RowShelf:
         return sum(int(np.prod(self.shapes[n][0])) * np.dtype(self.shapes[n][1]).itemsize for n in names)
 
 
+def shelf_of(design: Design) -> RowShelf | None:
+    """Where the rows of a design are read from and kept; None if they are in memory, or none are to be had."""
+    make = design.y._make if isinstance(design.y, RowArray) else None
+    return make.shelf if isinstance(make, _FromShelf) else None
+
+
+def memory_of(design: Design) -> int:
+    """Bytes of rows that may be read again and kept for a design whose rows are elsewhere."""
+    shelf = shelf_of(design)
+    return MEMORY if shelf is None else shelf.limit
+
+
 def gigabytes(size: float) -> str:
     """A number of bytes for people, rounded up.
 
