@@ -21,7 +21,6 @@ from bayeslmm.design import Design
 from bayeslmm.likelihood import Factor, SummedDesign, minus_two_log_density_normal
 from bayeslmm.likelihood.level_sums import LevelSums
 from bayeslmm.likelihood.recheck_sums import compressed_rows
-from bayeslmm.likelihood.residual_products import PointSums
 from bayeslmm.residual import NO_PARAMETERS, laws
 from bayeslmm.types import FloatArray, IntArray
 
@@ -59,7 +58,7 @@ class Reduced:
     removed: FloatArray
 
 
-def affordable(cp: PointSums, points: int) -> bool:
+def affordable(cp: SummedDesign, points: int) -> bool:
     """Whether a check at some points is cheap."""
     design = cp.design
     q = sum(design.groupings[t.group].n_levels * len(t.effects) for t in design.terms)

@@ -338,7 +338,9 @@ class Material:
             size = float(rms(fit.design, 0)[0]) ** 2
             # zero_probability has ICC of a unit of the effect.
             ratio = np.array(ICC) / (1.0 - np.array(ICC)) / size
-            return zero_probability(spectrum(rows_or_sums(fit.design, fit.cp), 0, (0,)), ratio / (1.0 + ratio), reml=fit.reml)
+            return zero_probability(
+                spectrum(rows_or_sums(fit.design, fit.cp), 0, (0,)), ratio / (1.0 + ratio), reml=fit.reml
+            )
         rng = np.random.default_rng(self.random_seed)
         return singular_rate(
             fit.cp,

@@ -13,13 +13,13 @@ from bayeslmm.arguments import MOST_DRAWS, MOST_REFITS, whole
 from bayeslmm.bayes.progress import Progress, interactive
 from bayeslmm.design.design import Design
 from bayeslmm.errors import BayesLMMWarning, DesignError, FitError
-from bayeslmm.likelihood import SummedDesign
 from bayeslmm.inference.budget import WHOLE
 from bayeslmm.inference.null_model import NullModel, Removal, bootstrap, is_scalar, mixture, null_model
 from bayeslmm.inference.ratio import f_test
 from bayeslmm.inference.rlrt import NullTest, null_test
 from bayeslmm.inference.spectral import LARGEST, Spectrum, rows_or_sums, spectrum
 from bayeslmm.inference.zero_many import zero_method
+from bayeslmm.likelihood import SummedDesign
 from bayeslmm.reml import Optimum, optimise
 from bayeslmm.reml.residual_optimum import ResidualOptimum
 from bayeslmm.results.fit import Fit

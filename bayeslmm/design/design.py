@@ -173,7 +173,7 @@ class Design:
     def largest_response(self) -> float:
         """The same of the response as it is."""
         if self.facts is not None:
-            return max(map(abs, self.facts.response))
+            return max(map(abs, self.facts.response[:2]))
         return float(np.abs(self.y).max(initial=0.0))
 
     @property

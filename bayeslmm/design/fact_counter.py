@@ -35,7 +35,7 @@ class FactCounter:
         self._R = np.zeros((0, k))
         self._low, self._high = np.full(k, np.inf), np.full(k, -np.inf)
         self._signs = np.ones(k, dtype=bool)
-        self._y = (np.inf, -np.inf)
+        self._y = (np.inf, -np.inf, 0.0)
         self._n = self._observations = 0
         self._sizes = {name: np.zeros(J, dtype=np.int64) for name, J in levels.items()}
         self._rows = {name: np.zeros(J, dtype=np.int64) for name, J in levels.items()}
@@ -58,7 +58,9 @@ class FactCounter:
         self._observations += int(counts.sum())
         self._low, self._high = np.minimum(self._low, columns.min(0)), np.maximum(self._high, columns.max(0))
         self._signs &= np.isin(columns, (-1.0, 0.0, 1.0)).all(0)
-        self._y = (min(self._y[0], float(design.y.min())), max(self._y[1], float(design.y.max())))
+        low, high, total = self._y
+        total += float(counts @ design.y)
+        self._y = (min(low, float(design.y.min())), max(high, float(design.y.max())), total)
         if self._shift is None:
             self._shift = np.concatenate([[0.0], columns[0, 1:]])
         root = None if frequency is None else np.sqrt(counts)
@@ -86,7 +88,8 @@ class FactCounter:
         self._observations += other._observations
         self._low, self._high = np.minimum(self._low, other._low), np.maximum(self._high, other._high)
         self._signs &= other._signs
-        self._y = (min(self._y[0], other._y[0]), max(self._y[1], other._y[1]))
+        ours, theirs = self._y, other._y
+        self._y = (min(ours[0], theirs[0]), max(ours[1], theirs[1]), ours[2] + theirs[2])
         if self._shift is None:
             self._shift = other._shift
         moved = other._R.copy()
@@ -125,7 +128,7 @@ class FactCounter:
             self._low,
             self._high,
             self._signs,
-            self._y,
+            (self._y[0], self._y[1], self._y[2] / N),
             self._sizes,
             self._rows,
             self._varies,

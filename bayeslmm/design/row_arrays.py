@@ -72,6 +72,14 @@ def product_by_row(columns: FloatArray, change: FloatArray) -> FloatArray:
     return cast(FloatArray, RowArray(shape, float, _Product(columns, change)))
 
 
+def change_of(product: RowArray) -> FloatArray:
+    """The matrix (c, m) that `product_by_row` was given."""
+    made = product._make
+    if not isinstance(made, _Product):
+        raise TypeError("these columns are not a product")
+    return made.change
+
+
 @dataclass(frozen=True)
 class _Product:
     columns: FloatArray

@@ -37,7 +37,7 @@ class RowFacts:
     signs : BoolArray, shape (k,)
         Columns without other values than -1, 0 and 1.
     response : tuple of float
-        Least and largest y, the offset not subtracted.
+        Least, largest and mean y, the offset not subtracted.
     sizes, rows : dict of str to IntArray, each (J,)
         Grouping factor to the observations, and the rows, of every level.
     varies : dict of str to BoolArray, each (k,)
@@ -61,7 +61,7 @@ class RowFacts:
     low: FloatArray
     high: FloatArray
     signs: BoolArray
-    response: tuple[float, float]
+    response: tuple[float, float, float]
     sizes: dict[str, IntArray]
     rows: dict[str, IntArray]
     varies: dict[str, BoolArray]

@@ -16,8 +16,8 @@ from scipy.linalg import lapack
 
 from bayeslmm.design.design import Design, RandomTerm
 from bayeslmm.errors import DesignError
-from bayeslmm.inference.spectral_rows import stand_ins
 from bayeslmm.inference.spans import IN_SPAN, between, expand, singular, span, spread, without
+from bayeslmm.inference.spectral_rows import stand_ins
 from bayeslmm.likelihood import SummedDesign
 from bayeslmm.likelihood.columns import orthogonalise
 from bayeslmm.likelihood.within import grouped_qr

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from bayeslmm.likelihood.chain_sums import ChainSums
+from bayeslmm.likelihood.conditional import internal_beta
 from bayeslmm.likelihood.crossproducts import CrossProducts
 from bayeslmm.likelihood.level_sums import LevelSums
 from bayeslmm.types import FloatArray, IntArray
@@ -54,7 +56,7 @@ def fixed_products(cp: CrossProducts, a: int) -> FloatArray:
     if a == 0:
         return np.asarray(sums.R.mT @ sums.fixed)
     if a < chain:
-        return sums.rows[a - 1].fixed + _by_parent(sums, a, sums.up[a - 1].mT @ sums.fixed)
+        return np.asarray(sums.rows[a - 1].fixed) + _by_parent(sums, a, sums.up[a - 1].mT @ sums.fixed)
     between = sums.cells.rows().T @ sums.fixed.reshape(-1, cp.p + 1)
     return (sums.D[:q, q:] + between)[_span(cp, a)].reshape(shape)
 
@@ -72,12 +74,7 @@ def squares_of_fixed(cp: CrossProducts) -> FloatArray:
 
 def term_gram(cp: CrossProducts, position: int) -> FloatArray:
     """Weighted cross-products (c, c) of the columns of a random term over all rows, user's units."""
-    for b, columns, term, *_ in cp.frame.terms:
-        if term == position:
-            own = level_pairs(cp, b, b).products.sum(0)[columns, columns]
-            back = cp.blocks[b].inverse_basis[columns, columns]
-            return np.asarray(back.T @ own @ back)
-    raise ValueError(f"there is no term {position}")
+    return np.asarray(term_grams(cp, position).sum(0))
 
 
 def _span(cp: CrossProducts, a: int) -> slice:
@@ -171,3 +168,80 @@ def _occurring(rows: FloatArray, levels: int) -> Pairs:
     blocks = rows.reshape(len(rows), rows.shape[1], levels, -1).transpose(0, 2, 1, 3)
     first, second = np.nonzero((blocks != 0).any(axis=(2, 3)))
     return Pairs(first, second, np.asarray(blocks[first, second]))
+
+
+def residual_scores(cp: CrossProducts, beta: FloatArray, effects: Sequence[FloatArray]) -> list[FloatArray]:
+    """Weighted sums (J, c) over the rows of each level of every block, its columns times the residual, user's units.
+
+    Parameters
+    ----------
+    cp : CrossProducts
+    beta : FloatArray, shape (p,)
+        User's units.
+    effects : sequence of FloatArray, each (J, c)
+        Of every block.
+    """
+    fixed = np.append(-internal_beta(cp, beta[None])[0], 1.0)
+    own = [b @ block.inverse_basis.T for block, b in zip(cp.blocks, effects, strict=True)]
+    if cp.sums.reference is not None:
+        for k, (block, span) in enumerate(cp.frame.trailing_spans):
+            at = cp.plan.chain + k
+            own[at] = own[at] - cp.sums.reference[span].reshape(block.n_levels, block.size)
+    scores = [fixed_products(cp, a) @ fixed for a in range(len(cp.blocks))]
+    for a in range(len(cp.blocks)):
+        for b in range(a, len(cp.blocks)):
+            pairs = level_pairs(cp, a, b)
+            np.add.at(scores[a], pairs.first, -(pairs.products @ own[b][pairs.second][..., None])[..., 0])
+            if a != b:
+                np.add.at(scores[b], pairs.second, -(pairs.products.mT @ own[a][pairs.first][..., None])[..., 0])
+    return [score @ block.inverse_basis for score, block in zip(scores, cp.blocks, strict=True)]
+
+
+def term_grams(cp: CrossProducts, position: int) -> FloatArray:
+    """Weighted cross-products (J, c, c) of the columns of a random term in every level, user's units."""
+    b, columns = next((b, columns) for b, columns, term, *_ in cp.frame.terms if term == position)
+    back = cp.blocks[b].inverse_basis[columns, columns]
+    return np.asarray(back.T @ level_pairs(cp, b, b).products[:, columns, columns] @ back)
+
+
+def projected_gram(cp: CrossProducts, effects: Sequence[tuple[int, Sequence[int]]], change: FloatArray) -> FloatArray:
+    """Cross-products (m, m) of the columns of some effects of some terms, of length 1, once X is projected out.
+
+    Parameters
+    ----------
+    cp : CrossProducts
+    effects : sequence of (int, sequence of int)
+        Positions of terms, and of effects in them.
+    change : FloatArray, shape (p, f)
+        The columns of X that are projected out are ``X @ change``.
+    """
+    places = {term: (b, columns) for b, columns, term, *_ in cp.frame.terms}
+    internal = np.linalg.solve(cp.fixed.transform, change)
+    chosen, sizes, with_fixed = [], [], []
+    for term, own in effects:
+        b, columns = places[term]
+        back = cp.blocks[b].inverse_basis[columns, columns][:, list(own)]
+        chosen.append((b, columns, back))
+        sizes.append(cp.blocks[b].n_levels * len(own))
+        products = back.T @ fixed_products(cp, b)[:, columns, :-1] @ internal
+        with_fixed.append(products.reshape(sizes[-1], -1))
+    ends = np.cumsum([0, *sizes])
+    gram = np.zeros((ends[-1], ends[-1]))
+    for i, (a, own_a, back_a) in enumerate(chosen):
+        for j, (b, own_b, back_b) in enumerate(chosen[i:], start=i):
+            pairs = level_pairs(cp, min(a, b), max(a, b))
+            products = pairs.products if a <= b else pairs.products.mT
+            first, second = (pairs.first, pairs.second) if a <= b else (pairs.second, pairs.first)
+            tile = np.zeros((cp.blocks[a].n_levels, back_a.shape[1], cp.blocks[b].n_levels, back_b.shape[1]))
+            tile[first, :, second] = back_a.T @ products[:, own_a, own_b] @ back_b
+            gram[ends[i] : ends[i + 1], ends[j] : ends[j + 1]] = tile.reshape(sizes[i], sizes[j])
+    gram = np.triu(gram) + np.triu(gram, 1).T
+    if internal.shape[1]:
+        squares = internal.T @ squares_of_fixed(cp)[:-1, :-1] @ internal
+        half = np.linalg.solve(np.linalg.cholesky(squares), np.concatenate(with_fixed).T)
+        projected = gram - half.T @ half
+    else:
+        projected = gram
+    length = np.sqrt(np.diagonal(gram))
+    there = length > 0
+    return np.asarray(projected[np.ix_(there, there)] / (length[there][:, None] * length[there]))

@@ -80,6 +80,11 @@ def _by_row(shape: tuple[int, ...], make: Callable[[], FloatArray]) -> FloatArra
     return cast(FloatArray, RowArray(shape, float, make))
 
 
+def summed_elsewhere(cp: SummedDesign) -> SummedDesign | None:
+    """The cross-products where the rows are not in memory; None where these are there to look at."""
+    return None if cp.design.facts is None else cp
+
+
 def sums_without_rows(cp: SummedDesign) -> tuple[Sums, Response]:
     """What a file keeps of cross-products on a design without rows: the names of levels are in the design."""
     known = cp.design.groupings

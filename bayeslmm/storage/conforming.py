@@ -120,7 +120,7 @@ def _conforms_in_parts(value: Any, origin: Any, parts: tuple[Any, ...]) -> bool:
     return isinstance(value, origin)
 
 
-def _right_kind(array: np.ndarray[Any, Any], dtype_hint: Any) -> bool:
+def _right_kind(array: Any, dtype_hint: Any) -> bool:
     scalar = get_args(dtype_hint)
     if not scalar or scalar[0] is Any:
         return True

@@ -157,7 +157,7 @@ def unpack(packed: bytes, source: Path) -> dict[str, Any]:
 
 
 def load_parts(path: FilePath) -> tuple[Design, SummedDesign | None, Optimum | None]:
-    """Read what `save_parts` wrote; without an optimum for a model, and then without cross-products where these can be made.
+    """Read what `save_parts` wrote; no optimum for a model, and no cross-products where they can be made.
 
     Raises
     ------
