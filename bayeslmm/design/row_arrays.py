@@ -27,6 +27,11 @@ class RowArray(NDArrayOperatorsMixin):
         self.shape, self.dtype, self._make = shape, np.dtype(dtype), make
 
     @property
+    def maker(self) -> Callable[[], AnyArray]:
+        """What returns the array."""
+        return self._make
+
+    @property
     def ndim(self) -> int:
         return len(self.shape)
 

@@ -133,7 +133,7 @@ class RowShelf:
 
 def shelf_of(design: Design) -> RowShelf | None:
     """Where the rows of a design are read from and kept; None if they are in memory, or none are to be had."""
-    make = design.y._make if isinstance(design.y, RowArray) else None
+    make = design.y.maker if isinstance(design.y, RowArray) else None
     return make.shelf if isinstance(make, _FromShelf) else None
 
 
