@@ -111,8 +111,7 @@ def build_design(
     >>> design.n, design.p, design.q
     (4, 1, 2)
     """
-    if not isinstance(formula, str):
-        raise FormulaError(f"The formula is {kind_of(formula)}, not a string such as 'y ~ x + (x | g)'.")
+    check_text(formula)
     table, available = open_table(data)
     parsed, parts, of_residual = read_formula(formula, residual, residual_sd, available, (weights, frequency, residual_sd))
     namespace = own_names(extra_namespace)
@@ -155,6 +154,12 @@ def build_design(
         sigma=None if per_row.residual_sd is None else 1.0,
     )
     return _checked(design, saturated, rank_deficient, parsed, columns)
+
+
+def check_text(formula: Any) -> None:
+    """Refuse a formula that is no text."""
+    if not isinstance(formula, str):
+        raise FormulaError(f"The formula is {kind_of(formula)}, not a string such as 'y ~ x + (x | g)'.")
 
 
 def read_formula(

@@ -13,7 +13,7 @@ from bayeslmm.design import kinds
 from bayeslmm.design.build import check_contrasts
 from bayeslmm.design.evaluate import called
 from bayeslmm.design.formula import Formula
-from bayeslmm.design.recipe import Column, columns_in, evaluated_pieces
+from bayeslmm.design.recipe import Column, columns_in, evaluated_pieces, fixed_columns
 from bayeslmm.errors import DesignError
 from bayeslmm.streaming.evaluated import Training
 from bayeslmm.streaming.level_sets import LevelTable
@@ -84,6 +84,14 @@ class Columns:
             called(text, namespace) <= {"element", "own"} for text in pieces_of(self.question.formula)
         )
         return value_by_value and all(kind == "number" for kind in self.kinds.values())
+
+    @property
+    def references(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """Columns of the fixed part that are numbers, and those that are factors there."""
+        names, coded = fixed_columns(self.question.formula, self.kinds, self.question.namespace)
+        names = [name for name in names if self.kinds[name] != "time"]
+        numbers = tuple(name for name in names if self.kinds[name] == "number" and name not in coded)
+        return numbers, tuple(name for name in names if name not in numbers)
 
     def _refuse_values(self) -> None:
         for name, value in self.question.namespace.items():
