@@ -377,7 +377,8 @@ class Model(Specification):
         StorageError
             The path exists, nothing can be written there, or a row label cannot be kept.
         """
-        fits.save_parts(path, self._design, overwrite=overwrite)
+        sums = None if self._design.facts is None else self.cross_products
+        fits.save_parts(path, self._design, overwrite=overwrite, sums=sums)
 
     @classmethod
     def _from_design(cls, design: Design) -> Model:
@@ -454,5 +455,6 @@ def load(path: FilePath) -> Model | REMLResult | Posterior:
         return posteriors.load_posterior(path, Posterior)
     design, cp, optimum = fits.load_parts(path)
     if cp is None or optimum is None:
-        return Model._from_design(design)
+        model = Model._from_design(design)
+        return model if cp is None else model._with_design(design, cp)
     return fit_result(design, cp, optimum)

@@ -163,6 +163,20 @@ class Design:
         return self.y if self.offset is None else self.y - self.offset
 
     @property
+    def largest(self) -> float:
+        """The largest of the response less its offset, whatever its sign."""
+        if self.facts is not None:
+            return float(max(abs(self.facts.low[-1]), abs(self.facts.high[-1])))
+        return float(np.abs(self.y_less_offset).max())
+
+    @property
+    def largest_response(self) -> float:
+        """The same of the response as it is."""
+        if self.facts is not None:
+            return max(map(abs, self.facts.response[:2]))
+        return float(np.abs(self.y).max(initial=0.0))
+
+    @property
     def weights(self) -> FloatArray | None:
         """Precision weights (n,) that the residual variances are divided by, all positive; None if 1 for all."""
         return self.residual.weights
@@ -235,6 +249,13 @@ class Design:
     def n_theta(self) -> int:
         """Number of covariance parameters besides sigma."""
         return sum(len(t.structure.rows) for t in self.terms)
+
+
+def rows_of_levels(design: Design, grouping: Grouping) -> IntArray:
+    """Rows (J,) of every level of a grouping factor of the design."""
+    if design.facts is not None and grouping.name in design.facts.rows:
+        return design.facts.rows[grouping.name]
+    return np.bincount(grouping.codes, minlength=grouping.n_levels)
 
 
 def expanded(design: Design) -> Design:

@@ -6,7 +6,7 @@ extremes, sizes of levels and what varies within these. All are counted chunk by
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
@@ -34,16 +34,20 @@ class RowFacts:
         Upper triangular R of ``sqrt(frequency) * columns = Q R``, precision weights left aside.
     low, high : FloatArray, shape (k,)
         Least and largest value of every column.
+    signs : BoolArray, shape (k,)
+        Columns without other values than -1, 0 and 1.
     response : tuple of float
-        Least and largest y, the offset not subtracted.
-    sizes : dict of str to IntArray, each (J,)
-        Grouping factor to the observations of every level.
+        Least, largest and mean y, the offset not subtracted.
+    sizes, rows : dict of str to IntArray, each (J,)
+        Grouping factor to the observations, and the rows, of every level.
     varies : dict of str to BoolArray, each (k,)
         Grouping factor to whether a column takes several values within some level.
+    present : dict of str to IntArray, each (k,)
+        Grouping factor to the levels in which a column is not zero throughout.
     parents : dict
         Pair of factors (inner, outer), inner nested in outer, to the outer level (J,) of every inner one.
     weights : tuple of float, or None
-        Least, largest, and mean over observations of the precision weights; None if 1 for all.
+        Least, largest, and means over observations of the precision weights and of one over them; None if 1 for all.
     log_weights : float
         Sum of their logarithms over the observations.
     median, mad : float or None
@@ -56,11 +60,14 @@ class RowFacts:
     triangle: FloatArray
     low: FloatArray
     high: FloatArray
-    response: tuple[float, float]
+    signs: BoolArray
+    response: tuple[float, float, float]
     sizes: dict[str, IntArray]
+    rows: dict[str, IntArray]
     varies: dict[str, BoolArray]
+    present: dict[str, IntArray]
     parents: dict[tuple[str, str], IntArray] = field(default_factory=dict)
-    weights: tuple[float, float, float] | None = None
+    weights: tuple[float, float, float, float] | None = None
     log_weights: float = 0.0
     median: float | None = None
     mad: float | None = None
@@ -74,6 +81,24 @@ class RowFacts:
         """Standard deviations (k,) over observations."""
         return np.asarray(np.sqrt((self.triangle[1:] ** 2).sum(0) / (self.n_observations - ddof)))
 
+    def changed(self, term: int, change: FloatArray) -> RowFacts:
+        """The record with the columns of a term multiplied by a matrix (c, c)."""
+        own = self.Z(term)
+        triangle, low, high, signs = self.triangle.copy(), self.low.copy(), self.high.copy(), self.signs.copy()
+        triangle[:, own] = triangle[:, own] @ change
+        same = (change == np.eye(len(change))).all(0)
+        # Sums of columns have other extremes; nothing asks for those of such columns.
+        low[own], high[own] = np.where(same, low[own], np.nan), np.where(same, high[own], np.nan)
+        signs[own] &= same
+        varies = {name: own_varies.copy() for name, own_varies in self.varies.items()}
+        for own_varies in varies.values():
+            own_varies[own] = (change != 0).T @ own_varies[own]
+        return replace(self, triangle=triangle, low=low, high=high, signs=signs, varies=varies)
+
+    def moments(self, term: int) -> FloatArray:
+        """Rows (k, c) whose cross-products are the means of those of a term's columns; a first row of their means."""
+        return np.asarray(self.triangle[:, self.Z(term)] / np.sqrt(self.n_observations))
+
     @cached_property
     def constant(self) -> BoolArray:
         """Columns (k,) of one value."""
@@ -82,6 +107,10 @@ class RowFacts:
     def _span(self, part: int) -> slice:
         start = sum(self.widths[:part])
         return slice(start, start + self.widths[part])
+
+    @property
+    def n_terms(self) -> int:
+        return len(self.widths) - 3
 
     @property
     def X(self) -> slice:

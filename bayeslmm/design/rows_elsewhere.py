@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 from typing import Any, Protocol, cast
 
 import numpy as np
-from numpy.lib.mixins import NDArrayOperatorsMixin
 
 from bayeslmm.design.design import Design
+from bayeslmm.design.row_arrays import RowArray
 from bayeslmm.design.row_facts import RowFacts
 from bayeslmm.errors import RowsNeededError
 from bayeslmm.residual import KnownVariances, PrecisionWeights, Residual
@@ -51,6 +51,10 @@ class NoRows:
     name: str
 
     def read(self, names: Sequence[str]) -> Mapping[str, AnyArray]:
+        self()
+        return {}
+
+    def __call__(self) -> AnyArray:
         raise RowsNeededError(
             f"This needs the rows of the data, and there are none: {self.name}. {_ANYTIME} For the rest make the model "
             "from the data again."
@@ -127,6 +131,18 @@ class RowShelf:
         return sum(int(np.prod(self.shapes[n][0])) * np.dtype(self.shapes[n][1]).itemsize for n in names)
 
 
+def shelf_of(design: Design) -> RowShelf | None:
+    """Where the rows of a design are read from and kept; None if they are in memory, or none are to be had."""
+    make = design.y.maker if isinstance(design.y, RowArray) else None
+    return make.shelf if isinstance(make, _FromShelf) else None
+
+
+def memory_of(design: Design) -> int:
+    """Bytes of rows that may be read again and kept for a design whose rows are elsewhere."""
+    shelf = shelf_of(design)
+    return MEMORY if shelf is None else shelf.limit
+
+
 def gigabytes(size: float) -> str:
     """A number of bytes for people, rounded up.
 
@@ -139,56 +155,6 @@ def gigabytes(size: float) -> str:
         if size >= factor:
             return f"{np.ceil(10 * size / factor) / 10:g} {unit}"
     return f"{np.ceil(size / 1024):g} kB"
-
-
-class RowArray(NDArrayOperatorsMixin):
-    """An array of rows that is elsewhere: its shape is known, anything else reads it.
-
-    Parameters
-    ----------
-    shape : tuple of int
-    dtype : dtype
-    make : callable
-        Returns the array.
-    """
-
-    def __init__(self, shape: tuple[int, ...], dtype: Any, make: Callable[[], AnyArray]) -> None:
-        self.shape, self.dtype, self._make = shape, np.dtype(dtype), make
-
-    @property
-    def ndim(self) -> int:
-        return len(self.shape)
-
-    @property
-    def size(self) -> int:
-        return int(np.prod(self.shape))
-
-    def __len__(self) -> int:
-        return self.shape[0]
-
-    def __repr__(self) -> str:
-        return f"<{self.dtype} array {self.shape}, not in memory>"
-
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> AnyArray:
-        array = self._make()
-        if dtype is not None and array.dtype != dtype:
-            return array.astype(dtype)
-        return array.copy() if copy else array
-
-    def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **kwargs: Any) -> Any:
-        return getattr(ufunc, method)(*(np.asarray(x) if isinstance(x, RowArray) else x for x in inputs), **kwargs)
-
-    def __getitem__(self, key: Any) -> Any:
-        return self._make()[key]
-
-    def __iter__(self) -> Any:
-        return iter(self._make())
-
-    def __getattr__(self, name: str) -> Any:
-        # Nothing but what arrays have: a look for another attribute is no reason to read.
-        if name.startswith("__") or not hasattr(np.ndarray, name):
-            raise AttributeError(name)
-        return getattr(self._make(), name)
 
 
 @dataclass(frozen=True)
@@ -237,7 +203,8 @@ def without_rows(design: Design, rows: StreamedRows, facts: RowFacts, memory: in
 
     groupings = {}
     for k, (name, grouping) in enumerate(design.groupings.items()):
-        groupings[name] = replace(grouping, codes=cast(Any, array(f"codes{k}")))
+        outer = {above: levels for (inner, above), levels in facts.parents.items() if inner == name}
+        groupings[name] = replace(grouping, codes=cast(Any, array(f"codes{k}")), outer=outer)
     return replace(
         design,
         y=array("y"),
@@ -255,4 +222,16 @@ def without_rows(design: Design, rows: StreamedRows, facts: RowFacts, memory: in
 def _residual(residual: Residual, n: int, array: Callable[[str], FloatArray]) -> Residual:
     if isinstance(residual, PrecisionWeights):
         return PrecisionWeights(array("weights"))
-    return KnownVariances(array("sd")) if isinstance(residual, KnownVariances) else replace(cast(Any, residual), n=n)
+    if not isinstance(residual, KnownVariances):
+        return cast(Residual, replace(cast(Any, residual), n=n))
+    known = KnownVariances(array("sd"))
+    vars(known)["weights"] = RowArray((n,), float, _Precisions(known))
+    return known
+
+
+@dataclass(frozen=True)
+class _Precisions:
+    known: KnownVariances
+
+    def __call__(self) -> FloatArray:
+        return np.asarray(1.0 / np.asarray(self.known.sd) ** 2)

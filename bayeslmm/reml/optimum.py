@@ -144,6 +144,8 @@ class Optimum:
     def verdict(self) -> str:
         """The status in words, with what it depends on: the ridges, the size of the doubt."""
         doubt = f"; the criterion may be wrong by {self.doubt:.2g}" if self.doubt > 0 else ""
+        if self.cp.design.facts is not None and self.status.ok:
+            doubt += "; confirmed on the sums of the rows, which are not in memory"
         return f"{self.status}{''.join(f'; {ridge}' for ridge in self.ridges)}{doubt}"
 
     @cached_property
@@ -328,10 +330,9 @@ def fit_status(
     doubt: float,
 ) -> FitStatus:
     """The status of an estimate from how the iteration ended and what was found there; `variance` is sigma^2."""
-    y = cp.design.y_less_offset
     converged = np.array(ending is Ending.converged)
     perfect = cp.sigma is None and is_perfect(
-        np.array(variance), np.array(cp.response.spread), np.abs(y).max() * cp.sigma_unit, converged
+        np.array(variance), np.array(cp.response.spread), np.array(cp.design.largest) * cp.sigma_unit, converged
     )
     if perfect and ending is Ending.converged and reproduces_any_response(cp.design):
         # Every response is reproduced, so that no residual is an estimate like any other, with a finite criterion.

@@ -19,7 +19,7 @@ from bayeslmm.streaming.checks import dropped_rows
 from bayeslmm.streaming.group_facts import GroupFacts
 from bayeslmm.streaming.measures import Measured
 from bayeslmm.streaming.triangle import upper
-from bayeslmm.types import FloatArray, IntArray
+from bayeslmm.types import BoolArray, FloatArray, IntArray
 
 
 def design_of(measured: Measured, kept: IntArray, combined: FloatArray, store: Store) -> Design:
@@ -81,7 +81,7 @@ def facts_of(measured: Measured, kept: IntArray) -> RowFacts:
     p = len(measured.names)
     own = np.concatenate([kept, np.arange(p, triangle.shift.size)])
     weights = survey.weights
-    ones = np.ones(1)
+    ones, N = np.ones(1), triangle.observations
     return RowFacts(
         n=triangle.n,
         n_observations=triangle.observations,
@@ -89,18 +89,30 @@ def facts_of(measured: Measured, kept: IntArray) -> RowFacts:
         triangle=upper(triangle.whole()[:, np.concatenate([[0], 1 + own])]),
         low=np.concatenate([ones, triangle.low[own]]),
         high=np.concatenate([ones, triangle.high[own]]),
+        signs=np.append(True, triangle.signs[own]),
         response=(float(moments.response[0]), float(moments.response[1])),
         sizes={},
+        rows={},
         varies={},
-        weights=None if weights is None else (weights.low, weights.high, weights.total / triangle.observations),
+        present={},
+        weights=None if weights is None else (weights.low, weights.high, weights.total / N, weights.inverse / N),
         log_weights=0.0 if weights is None else weights.logs,
     )
 
 
 def with_groups(facts: RowFacts, groups: GroupFacts) -> RowFacts:
     """The same with what is known of single levels."""
-    varies = {name: np.append(False, state == 1) for name, state in groups.state.items()}
-    return replace(facts, sizes=groups.sizes, varies=varies, parents=groups.parents)
+    varies, present = dict[str, BoolArray](), dict[str, IntArray]()
+    for name, state in groups.state.items():
+        varies[name] = np.append(False, state == 1)
+        # Columns that are zero in no row are there in all levels.
+        present[name] = np.full(state.size + 1, groups.sizes[name].size)
+        for (factor, k), found in groups.present.items():
+            if factor == name:
+                present[name][k + 1] = np.count_nonzero(found)
+    return replace(
+        facts, sizes=groups.sizes, rows=groups.rows, varies=varies, present=present, parents=groups.parents
+    )
 
 
 def check(design: Design, measured: Measured, saturated: str, rank_deficient: str) -> None:

@@ -131,7 +131,7 @@ def _sum_up(
     on = OnFrame(frame, kept, fixed, terms, coders, level, drift, (response.coef,))
     own = np.concatenate([kept, np.arange(p, triangle.shift.size)])
     levels = {name: coder.n_levels for name, coder in measured.coders.items()}
-    plan = SumsPlan(measured.training, on, FactsPlan(levels, kept, triangle.constant[own]))
+    plan = SumsPlan(measured.training, on, FactsPlan(levels, kept, triangle.constant[own], triangle.zeros[own]))
     partial = reader.run(plan, "Sums")
     groups, sums = partial.facts, partial.finish(frame, None)
     sums, response = settled(plan, sums, response, lambda further: reader.run(further, "Sums once more"))

@@ -26,18 +26,24 @@ class FactsPlan:
         Columns of X that are kept.
     constant : BoolArray, shape (k,)
         Which of the columns of X, of the random terms, and y less the offset have one value.
+    zeros : BoolArray, shape (k,)
+        Which of them are zero in some row.
     """
 
     levels: Mapping[str, int]
     kept: IntArray
     constant: BoolArray
+    zeros: BoolArray
 
     def empty(self) -> GroupFacts:
         """Of no rows."""
         levels = self.levels
         pairs = [(a, b) for a in levels for b in levels if a != b and levels[a] >= levels[b]]
+        at = np.flatnonzero(self.zeros).tolist()
         return GroupFacts(
             {name: np.zeros(J, dtype=np.int64) for name, J in levels.items()},
+            {name: np.zeros(J, dtype=np.int64) for name, J in levels.items()},
+            {(name, k): np.zeros(J, dtype=bool) for name, J in levels.items() for k in at},
             {name: self.constant.astype(np.int8) - 1 for name in levels},
             {},
             {pair: np.full(levels[pair[0]], -1, dtype=np.int64) for pair in pairs},
@@ -50,8 +56,10 @@ class GroupFacts:
 
     Attributes
     ----------
-    sizes : dict of str to IntArray, each (J,)
-        Observations of every level.
+    sizes, rows : dict of str to IntArray, each (J,)
+        Observations and rows of every level.
+    present : dict of (str, int) to BoolArray, each (J,)
+        Grouping factor and column to the levels in which it is not zero throughout, of columns that may be zero.
     state : dict of str to IntArray, each (k,)
         Of every column: 0 if it has one value in all rows, 1 if it varies within some level, -1 if none is known in
         which it does.
@@ -63,6 +71,8 @@ class GroupFacts:
     """
 
     sizes: dict[str, IntArray]
+    rows: dict[str, IntArray]
+    present: dict[tuple[str, int], BoolArray]
     state: dict[str, IntArray]
     first: dict[tuple[str, int], FloatArray]
     parents: dict[tuple[str, str], IntArray]
@@ -75,7 +85,11 @@ class GroupFacts:
         columns = [*found.X.T[plan.kept], *(column for z in found.Z for column in z.T), y]
         for name, own in codes.items():
             J = plan.levels[name]
-            self.sizes[name] += np.bincount(own, frequency, J).astype(np.int64)
+            rows = np.bincount(own, minlength=J)
+            self.rows[name] += rows
+            self.sizes[name] += rows if frequency is None else np.bincount(own, frequency, J).astype(np.int64)
+            for k in np.flatnonzero(plan.zeros).tolist():
+                self.present[name, k][own[columns[k] != 0]] = True
             for k in np.flatnonzero(self.state[name] == -1).tolist():
                 self._within(name, k, J, own, columns[k])
         self.nest(codes)
@@ -104,6 +118,7 @@ class GroupFacts:
         """Rows of both."""
         for name, sizes in self.sizes.items():
             sizes += other.sizes[name]
+            self.rows[name] += other.rows[name]
             for k in np.flatnonzero(self.state[name] == -1).tolist():
                 if other.state[name][k] == 1:
                     self.state[name][k] = 1
@@ -112,6 +127,8 @@ class GroupFacts:
                     theirs = other.first[name, k]
                     known = np.flatnonzero(~np.isnan(theirs))
                     self._within(name, k, theirs.size, known, theirs[known])
+        for pair_of in self.present:
+            self.present[pair_of] |= other.present[pair_of]
         for pair in list(self.parents):
             if pair not in other.parents:
                 del self.parents[pair]
@@ -137,7 +154,7 @@ class NestingPlan:
     def empty(self) -> GroupFacts:
         """Of no rows."""
         none = np.zeros(0, dtype=bool)
-        return FactsPlan({own.name: own.n_levels for own in self.coders}, np.arange(0), none).empty()
+        return FactsPlan({own.name: own.n_levels for own in self.coders}, np.arange(0), none, none).empty()
 
     def add(self, partial: GroupFacts, frame: pd.DataFrame) -> GroupFacts:
         """One more chunk."""

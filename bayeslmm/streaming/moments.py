@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -31,18 +32,19 @@ class Shift:
     level: float
     drift: float
 
-    def apply(self, found: Evaluated) -> tuple[FloatArray, tuple[FloatArray, FloatArray]]:
-        """Shifted columns (k, n): X, the random terms, the response less the offset; extremes of these as they are."""
-        y = found.y_less_offset
-        columns = [column for part in (found.X, *found.Z) for column in part.T]
-        rows = np.empty((len(columns) + 1, found.y.size))
-        for k, column in enumerate(columns):
-            np.subtract(column, self.columns[k], out=rows[k])
-        np.subtract(y, self.level, out=rows[-1])
+    def apply(self, columns: Sequence[FloatArray]) -> FloatArray:
+        """Shifted columns (k, n) of the k columns, of which the last one is the response less the offset."""
+        rows = np.empty((len(columns), columns[-1].size))
+        for own, column, shift in zip(rows, columns, self.columns, strict=False):
+            np.subtract(column, shift, out=own)
+        np.subtract(columns[-1], self.level, out=rows[-1])
         rows[-1] -= self.drift
-        ends = [(column.min(), column.max()) for column in (*columns, y)]
-        low, high = np.array(ends).T
-        return rows, (low, high)
+        return rows
+
+
+def all_columns(found: Evaluated) -> list[FloatArray]:
+    """Columns (n,) of the fixed part, of the random terms, and the response less the offset."""
+    return [*found.X.T, *(column for z in found.Z for column in z.T), found.y_less_offset]
 
 
 def shift_of(found: Evaluated) -> Shift:
@@ -80,7 +82,9 @@ class Moments:
         self.several |= {k for k in plan.ordered if (np.count_nonzero(found.Z[k], axis=1) > 1).any()}
         weights = chunk.row_weights
         frequency = None if chunk.frequency is None else chunk.frequency.astype(float)
-        self.triangle.add(*plan.shift.apply(found), frequency, weights)
+        columns = all_columns(found)
+        self.triangle.look(columns)
+        self.triangle.add(plan.shift.apply(columns), frequency, weights)
         low, high = found.y.min(), found.y.max()
         self.response = np.array([min(self.response[0], low), max(self.response[1], high)])
 

@@ -26,8 +26,8 @@ class WeightFacts:
     Attributes
     ----------
     low, high : float
-    total, logs : float
-        Sums over observations, of the weights and of their logarithms.
+    total, inverse, logs : float
+        Sums over observations, of the weights, of one over them and of their logarithms.
     bins : IntArray
         Rows by the logarithm of their weight.
     """
@@ -35,6 +35,7 @@ class WeightFacts:
     low: float = np.inf
     high: float = 0.0
     total: float = 0.0
+    inverse: float = 0.0
     logs: float = 0.0
     bins: IntArray = field(default_factory=lambda: np.zeros(-2 * _LOWEST * _BINS, dtype=np.int64))
 
@@ -43,6 +44,7 @@ class WeightFacts:
         self.low, self.high = min(self.low, float(weights.min())), max(self.high, float(weights.max()))
         logs = np.log(weights)
         self.total += float(weights.sum() if counts is None else weights @ counts)
+        self.inverse += float((1.0 / weights).sum() if counts is None else (1.0 / weights) @ counts)
         self.logs += float(logs.sum() if counts is None else logs @ counts)
         place = np.floor(np.log2(weights) * _BINS).astype(np.int64) - _LOWEST * _BINS
         self.bins += np.bincount(place, minlength=self.bins.size)
@@ -53,6 +55,7 @@ class WeightFacts:
             min(self.low, other.low),
             max(self.high, other.high),
             self.total + other.total,
+            self.inverse + other.inverse,
             self.logs + other.logs,
             self.bins + other.bins,
         )

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
-from bayeslmm.types import FloatArray
+from bayeslmm.types import BoolArray, FloatArray
 
 # Rows whose columns are factorised together, in the cache.
 _BLOCK = 4096
@@ -25,6 +26,10 @@ class Triangle:
     weighted : FloatArray, shape (k + 1, k + 1), or None
         The same with the roots of frequency times precision weight.
     low, high : FloatArray, shape (k,)
+    signs : BoolArray, shape (k,)
+        Columns without other values than -1, 0 and 1.
+    zeros : BoolArray, shape (k,)
+        Columns that are zero in some row.
     n, observations : int
     """
 
@@ -33,6 +38,8 @@ class Triangle:
     weighted: FloatArray | None
     low: FloatArray
     high: FloatArray
+    signs: BoolArray
+    zeros: BoolArray
     n: int = 0
     observations: int = 0
 
@@ -40,13 +47,23 @@ class Triangle:
     def start(cls, shift: FloatArray, weighted: bool) -> Triangle:
         """Of no rows."""
         k = shift.size
-        zero = np.zeros((k + 1, k + 1))
-        return cls(shift, zero, zero if weighted else None, np.full(k, np.inf), np.full(k, -np.inf))
+        zero, none = np.zeros((k + 1, k + 1)), np.zeros(k, dtype=bool)
+        ends = np.full(k, np.inf), np.full(k, -np.inf)
+        return cls(shift, zero, zero if weighted else None, *ends, ~none, none)
+
+    def look(self, columns: Sequence[FloatArray]) -> None:
+        """Extremes and kinds of the k columns, each (n,), of more rows."""
+        low, high = np.array([(column.min(), column.max()) for column in columns]).T
+        for k in np.flatnonzero(self.signs):
+            own = columns[k]
+            self.signs[k] = -1 <= low[k] and high[k] <= 1 and bool(np.isin(own, (-1.0, 0.0, 1.0)).all())
+        for k in np.flatnonzero(~self.zeros & (low <= 0) & (high >= 0)):
+            self.zeros[k] = not columns[k].all()
+        self.low, self.high = np.minimum(self.low, low), np.maximum(self.high, high)
 
     def add(
         self,
         rows: FloatArray,
-        extremes: tuple[FloatArray, FloatArray],
         frequency: FloatArray | None,
         weights: FloatArray | None,
     ) -> None:
@@ -56,13 +73,10 @@ class Triangle:
         ----------
         rows : FloatArray, shape (k, n)
             Columns less the shift, one after the other.
-        extremes : tuple of FloatArray, each (k,)
-            Least and largest values of the columns themselves.
         frequency, weights : FloatArray or None, shape (n,)
             Frequencies; frequencies times precision weights.
         """
         n = rows.shape[1]
-        self.low, self.high = np.minimum(self.low, extremes[0]), np.maximum(self.high, extremes[1])
         self.plain = _reduced(self.plain, rows, None if frequency is None else np.sqrt(frequency))
         if self.weighted is not None and weights is not None:
             self.weighted = _reduced(self.weighted, rows, np.sqrt(weights))
@@ -82,6 +96,8 @@ class Triangle:
             weighted=weighted,
             low=np.minimum(self.low, other.low),
             high=np.maximum(self.high, other.high),
+            signs=self.signs & other.signs,
+            zeros=self.zeros | other.zeros,
             n=self.n + other.n,
             observations=self.observations + other.observations,
         )
@@ -92,7 +108,7 @@ class Triangle:
         return self.plain if self.weighted is None else self.weighted
 
     @property
-    def constant(self) -> FloatArray:
+    def constant(self) -> BoolArray:
         """Which columns (k,) have one value."""
         return np.asarray(self.low == self.high)
 
