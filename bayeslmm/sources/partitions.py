@@ -24,6 +24,11 @@ class DaskSource(Stream):
     Parameters
     ----------
     data : dask.dataframe.DataFrame
+
+    Attributes
+    ----------
+    client : dask.distributed.Client or None
+        Whose cluster computes what is read here; it has the partitions that were persisted.
     """
 
     ordered = False
@@ -32,13 +37,13 @@ class DaskSource(Stream):
         if getattr(data, "ndim", 2) != 2 or not hasattr(data, "partitions"):
             raise DesignError(f"data is a Dask {type(data).__name__}; a model needs a Dask DataFrame with its columns.")
         self._data = data
+        self.client = current_client()
         self.name = f"Dask DataFrame ({data.npartitions} partitions)"
         self.columns = tuple(str(name) for name in data.columns)
 
     def chunks(self, columns: Sequence[str], first: int = 0) -> Iterator[pd.DataFrame]:
         """See `protocol.Source`."""
-        # A client has the partitions that were persisted.
-        scheduler = None if current_client() is not None else "synchronous"
+        scheduler = "synchronous" if self.client is None else self.client
         for partition in self._partitions(columns)[first:]:
             yield from _read(partition, tuple(columns), scheduler)
 
@@ -46,9 +51,9 @@ class DaskSource(Stream):
         """See `protocol.Source`."""
         return [ReadPartition(partition, tuple(columns)) for partition in self._partitions(columns)]
 
-    def futures(self, client: Any, columns: Sequence[str]) -> Sequence[Callable[[], Any]]:
-        """Functions that have partitions computed on a cluster."""
-        return [partial(client.compute, partition.data) for partition in self._partitions(columns)]
+    def futures(self, columns: Sequence[str]) -> Sequence[Callable[[], Any]]:
+        """Functions that have partitions computed on the cluster."""
+        return [partial(self.client.compute, partition.data) for partition in self._partitions(columns)]
 
     def _partitions(self, columns: Sequence[str]) -> list[Partition]:
         names = {str(name): name for name in self._data.columns}
@@ -86,6 +91,6 @@ class ReadPartition:
         return tokenize(self.partition.data), self.columns
 
 
-def _read(partition: Partition, columns: tuple[str, ...], scheduler: str | None) -> Iterator[pd.DataFrame]:
+def _read(partition: Partition, columns: tuple[str, ...], scheduler: Any) -> Iterator[pd.DataFrame]:
     found = partition.data.compute(scheduler=scheduler)
     yield frame_of(found, columns, f"Partition {partition.number} of the {partition.source}")

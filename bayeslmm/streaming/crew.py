@@ -12,11 +12,9 @@ import pandas as pd
 from bayeslmm.errors import DesignError, FitError
 from bayeslmm.parent import watch
 from bayeslmm.sources.checking import Checked
-from bayeslmm.sources.clients import current_client
 from bayeslmm.sources.frames import frame_of
 from bayeslmm.sources.piecewise import Pieces, PieceTask, Record
 from bayeslmm.sources.progress import RowsBar
-from bayeslmm.sources.protocol import Source
 from bayeslmm.streaming.passes import Plan, reduce_piece
 from bayeslmm.streaming.piece_store import PieceStore
 from bayeslmm.streaming.tree import MergeTree
@@ -211,7 +209,7 @@ class Crew:
             if self.client is not None and self.kept is None:
                 each = (source.n or 0) / len(tasks)
                 frames = getattr(source.source, "futures", None)
-                given = None if frames is None else frames(self.client, source.columns)
+                given = None if frames is None else frames(source.columns)
                 done = on_cluster(tasks, plan, self.client, lambda: bar.advance(int(each)), given)
                 pieces.finish(done.records)
                 return done.partial
@@ -248,7 +246,7 @@ class Crew:
         return in_processes(tasks, plan, self.n_jobs)
 
 
-def crew_of(source: Source, n_jobs: Any, client: Any, checkpoint: Any) -> Crew:
+def crew_of(source: Any, n_jobs: Any, client: Any, checkpoint: Any) -> Crew:
     """Who sums the rows of a source, as arguments of a model say it.
 
     Parameters
@@ -264,8 +262,8 @@ def crew_of(source: Source, n_jobs: Any, client: Any, checkpoint: Any) -> Crew:
     DesignError, StorageError
     """
     jobs = check_workers(1 if n_jobs is None else n_jobs, client, DesignError)
-    if client is None and n_jobs is None and hasattr(source, "futures"):
-        client = current_client()
+    if hasattr(source, "futures"):
+        source.client = client = client or (source.client if n_jobs is None else None)
     return Crew(jobs, client, None if checkpoint is None else PieceStore(checkpoint))
 
 
@@ -276,7 +274,7 @@ def by_cluster(tasks: list[PieceTask], plan: Plan[Any], client: Any) -> Iterator
     shared = client.submit(_itself, plan, pure=False)
     futures = [client.submit(sum_piece, task, shared, pure=False) for task in tasks]
     try:
-        for future in as_completed(futures):
+        for future in as_completed(futures, loop=client.loop):
             yield future.result()
             future.release()
     finally:

@@ -7,6 +7,7 @@ import io
 import os
 import pickle
 from collections.abc import Sequence
+from dataclasses import is_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -150,7 +151,7 @@ def index_of_objects(values: Sequence[Any]) -> pd.Index:
 
 
 class _Reading(pickle.Unpickler):
-    """Reads sums and nothing else: a file cannot name what is none of their parts."""
+    """Reads sums and nothing else: of ours, a file can name classes that hold values and do nothing."""
 
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) in _NUMPY | _BUILTIN:
@@ -159,6 +160,6 @@ class _Reading(pickle.Unpickler):
             return super().find_class(module, name)
         if module.startswith("bayeslmm.") and "." not in name:
             found = super().find_class(module, name)
-            if isinstance(found, type):
+            if isinstance(found, type) and is_dataclass(found):
                 return found
         raise pickle.UnpicklingError(f"{module}.{name} is no part of sums")
