@@ -134,8 +134,7 @@ def null_model(full: Optimum, removal: Removal) -> NullModel:
     if isinstance(full, ResidualOptimum):
         # Parameters of the residuals are estimated under the null hypothesis, too.
         return null_of(full, without(full.original, removal))
-    design = without(full.cp.design, removal)
-    null = None
+    design, null = without(full.cp.design, removal), None
     if design.terms:
         kept = kept_columns(full.cp.design, removal.term, removal.kept)
         null = optimise(smaller_products(full.cp, design, kept), full.reml)
@@ -178,11 +177,8 @@ def without(design: Design, removal: Removal) -> Design:
     used = {term.group for term in terms}
     groupings = {name: grouping for name, grouping in design.groupings.items() if name in used}
     facts = design.facts
-    facts = (
-        None
-        if facts is None
-        else facts.selected(range(design.p), kept_columns(design, removal.term, removal.kept).terms)
-    )
+    if facts is not None:
+        facts = facts.selected(range(design.p), kept_columns(design, removal.term, removal.kept).terms)
     return replace(design, terms=tuple(terms), groupings=groupings, facts=facts)
 
 
