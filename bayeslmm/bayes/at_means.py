@@ -19,7 +19,7 @@ import numpy as np
 from bayeslmm.bayes.layout import GroupLayout
 from bayeslmm.bayes.prior_scales import observation_mean, term_rms
 from bayeslmm.design.covariance import canonical
-from bayeslmm.design.design import Design, RandomTerm
+from bayeslmm.design.design import Design
 from bayeslmm.design.expressions import (
     Call,
     Chain,
@@ -34,6 +34,7 @@ from bayeslmm.design.expressions import (
     walk,
 )
 from bayeslmm.design.lookup import parts
+from bayeslmm.design.row_arrays import product_by_row
 from bayeslmm.errors import FormulaError
 from bayeslmm.likelihood import SummedDesign
 from bayeslmm.types import FloatArray
@@ -77,35 +78,58 @@ class AtMeans:
         return np.asarray(np.linalg.inv(self.matrix))
 
 
-def at_means(design: Design, term: RandomTerm) -> AtMeans | None:
+def at_means(design: Design, position: int) -> AtMeans | None:
     """The change of basis of a term; None where its prior stands on the columns as they are.
 
     That is where effects are independent or share a variance, because the model itself then depends on the zeros of
     the columns, and where there is no intercept that could take a shift up.
     """
+    term = design.terms[position]
     c = len(term.effects)
     free = term.structure.basis_free and c > 1
-    constant = [k for k, name in enumerate(term.effects) if name == "Intercept" and (term.Z[:, k] == 1.0).all()]
+    constant = [k for k, name in enumerate(term.effects) if name == "Intercept" and _is_one(design, position, k)]
     if not (free and constant):
         return None
-    A = _change(design, term, constant[0])
-    sizes = np.sqrt(observation_mean(design, (term.Z @ A) ** 2))
+    facts = design.facts
+    A = _change(design, position, constant[0])
+    if facts is None:
+        sizes = np.sqrt(observation_mean(design, (term.Z @ A) ** 2))
+    else:
+        sizes = np.sqrt(((facts.moments(position) @ A) ** 2).sum(0))
     # Row k of the inverse says what the effect at the means is made of, in units of what each effect does to y.
     sizes = np.where(sizes > 0, sizes, 1.0)
     other = np.abs(np.linalg.inv(A) - np.eye(c)) * sizes[:, None] / sizes
-    means = observation_mean(design, term.Z)
+    means = observation_mean(design, term.Z) if facts is None else facts.means[facts.Z(position)]
     return AtMeans(tuple(map(tuple, A.tolist())), tuple((other.max(axis=1) > _SAME).tolist()), tuple(means.tolist()))
 
 
-def _change(design: Design, term: RandomTerm, constant: int) -> FloatArray:
-    Z, c = term.Z, len(term.effects)
+def _is_one(design: Design, position: int, column: int) -> bool:
+    if design.facts is not None:
+        own = design.facts.Z(position).start + column
+        return bool(design.facts.low[own] == 1.0 == design.facts.high[own])
+    return bool((design.terms[position].Z[:, column] == 1.0).all())
+
+
+def _centred(design: Design, position: int) -> tuple[FloatArray, FloatArray]:
+    """Means (c,) of the columns of a term, and the columns (n, c) without."""
+    Z = design.terms[position].Z
     mean = observation_mean(design, Z)
     centred = Z - mean
     # A second pass takes out what the first mean has lost to rounding.
     drift = observation_mean(design, centred)
-    centred, mean = centred - drift, mean + drift
-    size = np.sqrt(observation_mean(design, centred**2))
-    lower = _columns_below(design, term.effects)
+    return mean + drift, centred - drift
+
+
+def _change(design: Design, position: int, constant: int) -> FloatArray:
+    effects = design.terms[position].effects
+    c = len(effects)
+    if design.facts is None:
+        mean, centred = _centred(design, position)
+        size = np.sqrt(observation_mean(design, centred**2))
+    else:
+        mean, centred = design.facts.means[design.facts.Z(position)], design.facts.moments(position)[1:]
+        size = np.sqrt((centred**2).sum(0))
+    lower = _columns_below(design, effects)
     A = np.eye(c)
     for k in range(c):
         if k == constant or size[k] <= _CONSTANT * np.abs(mean[k]):
@@ -120,9 +144,11 @@ def _change(design: Design, term: RandomTerm, constant: int) -> FloatArray:
 
 def _slopes(design: Design, X: FloatArray, y: FloatArray) -> FloatArray | None:
     """Least squares of a column on those below it; None where nothing of its own would be left."""
-    root = 1.0 if design.frequency is None else np.sqrt(design.frequency)
+    by_row = design.facts is None
+    root = np.sqrt(design.frequency) if by_row and design.frequency is not None else 1.0
     slopes = np.linalg.lstsq((X.T * root).T, y * root, rcond=1e-12)[0]
-    left = np.sqrt(observation_mean(design, (y - X @ slopes) ** 2))
+    squares = (y - X @ slopes) ** 2
+    left = np.sqrt(observation_mean(design, squares) if by_row else squares.sum())
     return np.asarray(slopes) if left > _DEPENDENT else None
 
 
@@ -227,7 +253,9 @@ def place(design: Design, position: int, effect: int, change: AtMeans, *, zero: 
 def columns_at_means(design: Design, position: int, change: AtMeans | None) -> FloatArray:
     """Columns (n, c) whose coefficients the prior of a term stands on."""
     Z = design.terms[position].Z
-    return Z if change is None else np.asarray(Z @ change.matrix)
+    if change is None:
+        return Z
+    return np.asarray(Z @ change.matrix) if design.facts is None else product_by_row(Z, change.matrix)
 
 
 def design_at_means(design: Design, changes: Sequence[AtMeans | None]) -> Design:
@@ -238,7 +266,10 @@ def design_at_means(design: Design, changes: Sequence[AtMeans | None]) -> Design
         term if change is None else replace(term, Z=columns_at_means(design, k, change))
         for k, (term, change) in enumerate(zip(design.terms, changes, strict=True))
     )
-    return replace(design, terms=terms)
+    facts = design.facts
+    for k, change in enumerate(changes):
+        facts = facts if facts is None or change is None else facts.changed(k, change.matrix)
+    return replace(design, terms=terms, facts=facts)
 
 
 def products_at_means(cp: SummedDesign, changes: Sequence[AtMeans | None]) -> SummedDesign:
@@ -282,8 +313,7 @@ def sds_and_correlations(T: FloatArray) -> tuple[FloatArray, FloatArray]:
 
 def effect_sizes(design: Design, position: int, change: AtMeans | None) -> FloatArray:
     """Root mean square (c,) of the columns that the prior of a term stands on: sds about the means where centred."""
-    term = design.terms[position]
-    return term_rms(design, replace(term, Z=columns_at_means(design, position, change)))
+    return term_rms(design, position, None if change is None else change.matrix)
 
 
 def group_change(group: GroupLayout, changes: Sequence[AtMeans | None]) -> FloatArray | None:

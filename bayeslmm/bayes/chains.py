@@ -14,6 +14,7 @@ from bayeslmm.bayes.progress import Progress, interactive
 from bayeslmm.bayes.propriety import check_posterior
 from bayeslmm.bayes.self_check import check_chains
 from bayeslmm.likelihood import SummedDesign
+from bayeslmm.likelihood.rowless import summed_elsewhere
 from bayeslmm.types import FloatArray
 
 
@@ -52,7 +53,7 @@ def sample_chains(
     CollapsedNuts
         What the sampler says about the chains.
     """
-    check_posterior(cp.design, priors)
+    check_posterior(cp.design, priors, summed_elsewhere(cp))
     progress = Progress() if progress is None else progress
     run = sample_collapsed_nuts(
         cp,

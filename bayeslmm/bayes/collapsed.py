@@ -25,6 +25,7 @@ from bayeslmm.errors import ConvergenceWarning, FitError
 from bayeslmm.likelihood import CrossProducts, SummedDesign
 from bayeslmm.likelihood.frame import Block
 from bayeslmm.likelihood.residual_products import PointSums
+from bayeslmm.likelihood.rowless import summed_elsewhere
 from bayeslmm.numerics.resample import trustworthy
 from bayeslmm.residual import NO_PARAMETERS
 from bayeslmm.types import FloatArray
@@ -245,7 +246,7 @@ def sample_collapsed(
     ConvergenceWarning
         If the importance weights have a heavy tail, or a grid that was asked for is too coarse.
     """
-    check_posterior(cp.design, priors)
+    check_posterior(cp.design, priors, summed_elsewhere(cp))
     progress = Progress() if progress is None else progress
     drawn = _drawn(*_prepare(cp, priors, start_terms, method), draws, rng, progress)
     sound = drawn.diagnostics.resolved and drawn.diagnostics.checked

@@ -14,7 +14,7 @@ from bayeslmm.bayes.target import Target
 from bayeslmm.errors import ConvergenceWarning
 from bayeslmm.likelihood import Factor
 from bayeslmm.likelihood import parameters as par
-from bayeslmm.likelihood.conditional import joint_draws
+from bayeslmm.likelihood.conditional import fixed_draws, joint_draws
 from bayeslmm.likelihood.residual_products import draw_at_points
 from bayeslmm.numerics.resample import systematic
 from bayeslmm.types import FloatArray, IntArray
@@ -122,6 +122,9 @@ def draw_effects(
     """
     size, cp, prior = sigma.size, target.cp, target.priors.beta
     kept = (True,) * len(cp.blocks) if keep is None else tuple(keep)
+    if not any(kept) and at_hand is not None and target.sums is None:
+        # The levels, which may be very many, are not looked at.
+        return size, fixed_draws(cp, at_hand[0].take(at_hand[1]), sigma, rng, prior), (None,) * len(kept)
     beta = np.empty((size, cp.p))
     b = tuple(np.empty((size, x.n_levels, x.size)) if k else None for x, k in zip(cp.blocks, kept, strict=True))
     width = cp.blocks[0].n_levels * cp.blocks[0].size ** 2 + cp.q_trailing**2 + 1

@@ -171,9 +171,9 @@ def _tree(
     groups: dict[str, dict[str, Any]] = {
         "posterior": dict(posterior) | free_variables(design, priors, posterior),
         "sample_stats": dict(stats),
-        "observed_data": {layout.response: design.y},
-        "constant_data": constant_data(design, layout),
     }
+    if design.facts is None:
+        groups |= {"observed_data": {layout.response: design.y}, "constant_data": constant_data(design, layout)}
     if log_likelihood:
         groups["log_likelihood"] = {layout.response: pointwise(design, posterior)}
     extra = {"posterior": {"priors": _prior_text(layout, priors)}, "sample_stats": certificate}
@@ -193,7 +193,7 @@ def groups_tree(
     from xarray import Dataset, DataTree
 
     dims = layout.posterior_dims | layout.at_mean_dims | layout.data_dims
-    labels = {dim: np.asarray(values) for dim, values in layout.coords.items()}
+    labels = {dim: np.asarray(values) for dim, values in layout.sampled_coords.items()}
     created = {**_library("bayeslmm", "creation_library"), "created_at": datetime.now(UTC).isoformat()}
     out = {}
     for group, variables in groups.items():
@@ -203,6 +203,8 @@ def groups_tree(
             for name, values in variables.items()
         }
         used = {dim for names, _ in own.values() for dim in names}
+        if "obs" in used and "obs" not in labels:
+            labels = {"obs": np.asarray(layout.obs), **labels}
         coords = {dim: values for dim, values in labels.items() if dim in used}
         if sampled and own:
             shape = next(iter(own.values()))[1].shape
@@ -265,7 +267,7 @@ def covariates(design: Design, layout: Layout) -> dict[str, FloatArray]:
     """Columns of the data that are columns of X or Z as they are, by name, where no other variable is called so."""
     if design.recipe is None:
         return {}
-    taken = {"chain", "draw", "sample", *layout.coords, *layout.data_dims, *layout.posterior_dims}
+    taken = {"chain", "draw", "sample", "obs", *layout.sampled_coords, *layout.data_dims, *layout.posterior_dims}
     numbers = {name for name, column in design.recipe.columns.items() if column.kind in ("number", "boolean")}
     known = {name for name in numbers - taken if "/" not in name}
     columns = [(design.fixed_names, design.X), *((term.effects, term.Z) for term in design.terms)]

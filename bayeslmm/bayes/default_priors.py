@@ -194,7 +194,7 @@ class _Key:
 def _keys(design: Design) -> dict[str, _Key]:
     """Every key that a mapping may have."""
     every = tuple(range(len(design.terms)))
-    changes = [at_means(design, term) for term in design.terms]
+    changes = [at_means(design, k) for k in range(len(design.terms))]
     keys = {
         "sigma": _Key(0, "sigma"),
         "beta": _Key(0, "beta"),

@@ -18,7 +18,9 @@ from bayeslmm.bayes.panels import LineIntegral, LogDensity, integrate_panels
 from bayeslmm.bayes.prior_families import SdPrior, Uniform
 from bayeslmm.bayes.target import Target
 from bayeslmm.design import Design
-from bayeslmm.likelihood import Factor, minus_two_log_density_normal
+from bayeslmm.likelihood import Factor, SummedDesign, minus_two_log_density_normal
+from bayeslmm.likelihood.level_sums import LevelSums
+from bayeslmm.likelihood.recheck_sums import compressed_rows
 from bayeslmm.residual import NO_PARAMETERS, laws
 from bayeslmm.types import FloatArray, IntArray
 
@@ -56,11 +58,33 @@ class Reduced:
     removed: FloatArray
 
 
-def affordable(design: Design, points: int) -> bool:
+def affordable(cp: SummedDesign, points: int) -> bool:
     """Whether a check at some points is cheap."""
+    design = cp.design
     q = sum(design.groupings[t.group].n_levels * len(t.effects) for t in design.terms)
-    width = q + design.X.shape[1] + 1
-    return bool(2.0 * width**2 * (design.n + 2.0 * points * width) <= _DEAR)
+    width, rows = q + design.X.shape[1] + 1, design.n
+    if design.facts is not None:
+        rows = q + width
+        if not isinstance(cp.sums, LevelSums):
+            return False
+    return bool(2.0 * width**2 * (rows + 2.0 * points * width) <= _DEAR)
+
+
+def reduce_sums(cp: SummedDesign) -> Reduced:
+    """The triangle of a design whose rows are not in memory, from rows with the same sums."""
+    if not isinstance(cp.sums, LevelSums):
+        raise TypeError("these cross-products are stored as a hierarchy")
+    columns, y = compressed_rows(cp.sums)
+    by_term = dict[int, FloatArray]()
+    for block, span in zip(cp.blocks, cp.frame.spans, strict=True):
+        own = columns[:, span].reshape(len(y), block.n_levels, block.size) @ block.inverse_basis
+        for term, part in zip(block.terms, block.slices, strict=True):
+            by_term[term] = own[:, :, part].reshape(len(y), -1)
+    Z = [by_term[k] for k in range(len(by_term))]
+    q, transform = sum(z.shape[1] for z in Z), cp.fixed.transform
+    X = np.linalg.solve(transform.T, columns[:, q:].T).T
+    triangle = np.linalg.qr(np.column_stack([*Z, X, y]), mode="r")
+    return Reduced(triangle, q, cp.p, cp.n, cp.log_weights, transform @ cp.response.removed)
 
 
 def reduce(design: Design, n: int, lam: FloatArray = NO_PARAMETERS, removed: FloatArray | None = None) -> Reduced:
@@ -235,7 +259,7 @@ def _solved(target: Target, factors: Sequence[FloatArray], lam: FloatArray) -> t
     """Least squares at K points; where residuals have parameters (K, k), of rows whitened at each of them."""
     design, n = target.cp.design, target.cp.n
     if not design.residual.names:
-        reduced = reduce(design, n)
+        reduced = reduce(design, n) if design.facts is None else reduce_sums(target.cp)
         return reduced, solve(target, reduced, factors)
     removed, parts = None, []
     for k, one in enumerate(lam):

@@ -16,6 +16,7 @@ import numpy as np
 
 from bayeslmm.design.design import Design
 from bayeslmm.design.labels import GroupLabels
+from bayeslmm.design.lazy import Deferred, Lazy
 from bayeslmm.design.variances import SdLabel, variance_labels
 from bayeslmm.types import AnyArray, FloatArray, IntArray
 
@@ -129,7 +130,7 @@ class Layout:
     coef : tuple of str
         Coords of ``beta``.
     obs : IntArray or tuple of str
-        Coords of the observations.
+        Coords of the observations; made when they are asked for.
     groups : tuple of GroupLayout
         Grouping factors in order of first appearance.
     counted : bool
@@ -142,8 +143,8 @@ class Layout:
 
     response: str
     coef: tuple[str, ...]
-    obs: IntArray | tuple[str, ...]
-    groups: tuple[GroupLayout, ...]
+    obs: Lazy[IntArray | tuple[str, ...]] = Lazy()  # noqa: RUF009
+    groups: tuple[GroupLayout, ...] = ()
     counted: bool = False
     lam: tuple[str, ...] = ()
     row_data: tuple[str, ...] = ()
@@ -151,7 +152,12 @@ class Layout:
     @cached_property
     def coords(self) -> dict[str, IntArray | tuple[str, ...]]:
         """Dim to labels."""
-        coords: dict[str, IntArray | tuple[str, ...]] = {"obs": self.obs}
+        return {"obs": self.obs} | self.sampled_coords
+
+    @cached_property
+    def sampled_coords(self) -> dict[str, tuple[str, ...]]:
+        """The same without the observations."""
+        coords: dict[str, tuple[str, ...]] = {}
         if self.coef:
             coords["coef"] = self.coef
         for group in self.groups:
@@ -232,7 +238,7 @@ def make_layout(design: Design) -> Layout:
         GroupLayout(label, sds, name, _free(name, taken), at_mean)
         for (label, sds), name in zip(labels, names, strict=True)
     )
-    return Layout(response, design.fixed_names, _obs_labels(design.index), groups, counted, lam, row_data)
+    return Layout(response, design.fixed_names, _Observations(design.index), groups, counted, lam, row_data)
 
 
 def _group_names(groups: Iterable[str]) -> list[str]:
@@ -266,6 +272,14 @@ def _free(name: str, taken: Collection[str]) -> str:
 def _without_slash(name: str) -> str:
     # A slash separates groups in a DataTree and in netCDF files; zarr takes a backslash for one.
     return name.replace("/", "_").replace("\\", "_")
+
+
+@dataclass(frozen=True, eq=False)
+class _Observations(Deferred[IntArray | tuple[str, ...]]):
+    index: AnyArray
+
+    def resolve(self) -> IntArray | tuple[str, ...]:
+        return _obs_labels(self.index)
 
 
 def _obs_labels(index: AnyArray) -> IntArray | tuple[str, ...]:

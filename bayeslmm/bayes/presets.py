@@ -14,8 +14,8 @@ import numpy as np
 from bayeslmm.bayes.at_means import AtMeans, at_means, effect_sizes
 from bayeslmm.bayes.prior_scales import (
     columns,
-    observation_mean,
     response_mad,
+    response_mean,
     response_sd,
     term_rms,
 )
@@ -73,7 +73,7 @@ def default_priors(design: Design) -> Priors:
 
 def _changes(design: Design) -> tuple[AtMeans | None, ...]:
     """For every term the effects that our own priors are about."""
-    return tuple(at_means(design, term) for term in design.terms)
+    return tuple(at_means(design, k) for k in range(len(design.terms)))
 
 
 def weak_priors(design: Design) -> Priors:
@@ -97,12 +97,12 @@ def _scaled_beta(
     With `centred` the prior of the intercept is that at the means of the predictors; else the intercept itself has the
     variance of ``alpha - sum mean(x) beta`` with alpha the centred one, independently of the slopes.
     """
-    spread, x = response_sd(design, ddof), columns(design, design.X, column_ddof)
+    spread, x = response_sd(design, ddof), columns(design, ddof=column_ddof)
     slopes = slope * spread / x.sd
     shift = 0.0 if centred else np.sqrt(np.sum((slopes * x.mean)[~x.constant] ** 2))
     level = np.hypot(intercept * spread, shift)
     sd = np.where(x.constant, level / np.abs(x.value), slopes)
-    mean = np.where(x.constant, float(observation_mean(design, design.y_less_offset)) / x.value, 0.0)
+    mean = np.where(x.constant, response_mean(design) / x.value, 0.0)
     if not centred or x.constant.sum() != 1 or not (x.mean[~x.constant] != 0).any():
         return NormalPrior(mean, sd)
     basis, k = np.eye(design.p), int(np.flatnonzero(x.constant)[0])
@@ -121,7 +121,7 @@ def brms_priors(design: Design) -> Priors:
     note = (
         f"brms: t(3, scale {scale:g}) on the centred intercept, flat here, since a t cannot be integrated out exactly"
     )
-    constant = columns(design, design.X).constant
+    constant = columns(design).constant
     notes = tuple((name, note) for name, is_constant in zip(design.fixed_names, constant, strict=True) if is_constant)
     return Priors(_same(design, prior), (1.0,) * len(design.terms), prior, notes=notes)
 
@@ -151,7 +151,7 @@ def _centred_note(design: Design, beta: NormalPrior) -> tuple[tuple[str, str], .
     if beta.basis is None:
         return ()
     text = "stated for the intercept at the means of the predictors, hence correlated with the slopes"
-    constant = columns(design, design.X).constant
+    constant = columns(design).constant
     return tuple((name, text) for name, is_constant in zip(design.fixed_names, constant, strict=True) if is_constant)
 
 
@@ -163,9 +163,9 @@ def bambi_priors(design: Design) -> Priors:
     Group-specific intercepts are half-normal(w), slopes half-normal(2.5 sd(y) / sd(x)). bambi has no correlations
     (its (x | g) is our (x || g)): where the formula has them they are LKJ(1) here.
     """
-    spread, x = response_sd(design, 0), columns(design, design.X)
+    spread, x = response_sd(design, 0), columns(design)
     width = float(np.hypot(1.0, np.sqrt(np.sum((x.mean / x.sd)[~x.constant] ** 2)))) * _AUTOSCALE * spread
-    sds = tuple(tuple(HalfNormal(float(v)) for v in _bambi_scales(design, term, width)) for term in design.terms)
+    sds = tuple(tuple(HalfNormal(float(v)) for v in _bambi_scales(design, k, width)) for k in range(len(design.terms)))
     beta = _scaled_beta(design, _AUTOSCALE, width / spread if spread else _AUTOSCALE, ddof=0, centred=True)
     notes = _centred_note(design, beta)
     if any(correlated(term) for term in design.terms):
@@ -173,11 +173,11 @@ def bambi_priors(design: Design) -> Priors:
     return Priors(sds, (1.0,) * len(design.terms), HalfT(4.0, spread), beta, notes=notes)
 
 
-def _bambi_scales(design: Design, term: RandomTerm, width: float) -> FloatArray:
+def _bambi_scales(design: Design, position: int, width: float) -> FloatArray:
     spread = response_sd(design, 0)
-    if term.structure.shared:
-        return _AUTOSCALE * spread / term_rms(design, term)
-    z = columns(design, term.Z)
+    if design.terms[position].structure.shared:
+        return _AUTOSCALE * spread / term_rms(design, position)
+    z = columns(design, position)
     return np.where(z.constant, width / np.abs(z.value), _AUTOSCALE * spread / z.sd)
 
 

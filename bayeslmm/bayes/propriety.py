@@ -18,7 +18,7 @@ from itertools import combinations
 
 import numpy as np
 
-from bayeslmm.bayes.at_means import design_at_means
+from bayeslmm.bayes.at_means import design_at_means, products_at_means
 from bayeslmm.bayes.coefficient_priors import check_integrable
 from bayeslmm.bayes.prior_families import Flat, Gamma, HalfT, InverseGammaVariance, Power, SdPrior
 from bayeslmm.bayes.prior_scales import response_sd
@@ -26,8 +26,11 @@ from bayeslmm.bayes.prior_slopes import at_zero
 from bayeslmm.bayes.priors import Priors, flat_coefficients
 from bayeslmm.bayes.term_priors import Decov, FlatFactor, Relative, TermPrior
 from bayeslmm.design.design import Design, RandomTerm
+from bayeslmm.design.row_arrays import RowArray, change_of, product_by_row
 from bayeslmm.design.variances import variance_labels
 from bayeslmm.errors import PriorError
+from bayeslmm.likelihood import SummedDesign
+from bayeslmm.likelihood.level_grams import projected_gram
 from bayeslmm.types import FloatArray
 
 # Beyond this many improper sds only single ones, pairs and all together are examined.
@@ -54,31 +57,36 @@ class _Improper:
         return self.exponent + 1.0
 
 
-def check_posterior(design: Design, priors: Priors) -> None:
+def check_posterior(design: Design, priors: Priors, cp: SummedDesign | None = None) -> None:
     """Refuse priors under which the posterior is improper.
 
     Parameters
     ----------
     design : Design
     priors : Priors
+    cp : SummedDesign, optional
+        Of a design whose rows are not in memory.
 
     Raises
     ------
     PriorError
         The posterior does not integrate; the message says where and what to use.
     """
+    cp = None if cp is None else products_at_means(cp, priors.changes)
     design, improper = design_at_means(design, priors.changes), _improper(design, priors)
     for item in improper:
         _check_zero(item, design)
     flat = _flat_columns(design.X, priors)
     for subset in _subsets(improper):
-        _check_infinity(design, subset, flat)
+        _check_infinity(design, subset, flat, cp)
     exponent = exponent_of(priors.sigma)
     if exponent is not None:
         _check_sigma(design, priors, exponent, improper, flat.shape[1])
 
 
-def check_mode(design: Design, priors: Priors, reml: bool, held: Collection[int] = ()) -> None:
+def check_mode(
+    design: Design, priors: Priors, reml: bool, held: Collection[int] = (), cp: SummedDesign | None = None
+) -> None:
     """Refuse priors under which the posterior density has no highest point.
 
     The density itself has to be bounded, where `check_posterior` needs its integral: at zero, where the likelihood is
@@ -92,6 +100,8 @@ def check_mode(design: Design, priors: Priors, reml: bool, held: Collection[int]
         Whether the fixed effects are integrated out.
     held : collection of int
         Positions of terms whose covariance is given.
+    cp : SummedDesign, optional
+        Of a design whose rows are not in memory.
 
     Raises
     ------
@@ -113,7 +123,7 @@ def check_mode(design: Design, priors: Priors, reml: bool, held: Collection[int]
                     f"likelihood is positive, so that zero is infinitely better than the rest whatever the data are. "
                     f"{_instead(design, label)}"
                 )
-    _check_growth(design, priors, reml, held)
+    _check_growth(design, priors, reml, held, None if cp is None else products_at_means(cp, priors.changes))
 
 
 def _check_spikes(design: Design, term: RandomTerm, eta: float, joint: TermPrior | None) -> None:
@@ -132,16 +142,16 @@ def _check_spikes(design: Design, term: RandomTerm, eta: float, joint: TermPrior
     )
 
 
-def _check_growth(design: Design, priors: Priors, reml: bool, held: Collection[int]) -> None:
+def _check_growth(design: Design, priors: Priors, reml: bool, held: Collection[int], cp: SummedDesign | None) -> None:
     flat = _flat_columns(design.X, priors)
-    X = flat if reml else design.X[:, :0]
+    X = flat if reml else np.empty((design.n, 0))
     improper = [item for item in _improper(design, priors) if item.term not in held]
     for subset in _subsets(improper):
         needed = sum(item.exponent for item in subset)
         levels = [_levels(design, item) for item in subset]
         if needed <= 0 or max(levels) - X.shape[1] > needed or sum(levels) > _MANY:
             continue
-        rank = _rank(design, subset, X)
+        rank = _rank(design, subset, X, cp)
         if rank <= needed:
             names, own = ", ".join(s.label for s in subset), ", ".join(str(s.prior) for s in subset)
             raise PriorError(
@@ -161,7 +171,7 @@ def _check_growth(design: Design, priors: Priors, reml: bool, held: Collection[i
         )
 
 
-def finite_moments(design: Design, priors: Priors) -> dict[tuple[int, int], int]:
+def finite_moments(design: Design, priors: Priors, cp: SummedDesign | None = None) -> dict[tuple[int, int], int]:
     """How many moments of each sd the posterior has, 0 to 2, where not both; keyed by term and effect.
 
     For large s the likelihood falls as ``s^-rank`` and the prior as ``s^-tail``, so that the moment of order k is
@@ -169,7 +179,9 @@ def finite_moments(design: Design, priors: Priors) -> dict[tuple[int, int], int]
     """
     X = _flat_columns(design.X, priors)
     own = design_at_means(design, priors.changes)
-    return _at_zeros(priors, _finite_moments(own, priors, X))
+    return _at_zeros(
+        priors, _finite_moments(own, priors, X, None if cp is None else products_at_means(cp, priors.changes))
+    )
 
 
 def _at_zeros(priors: Priors, found: dict[tuple[int, int], int]) -> dict[tuple[int, int], int]:
@@ -185,7 +197,9 @@ def _at_zeros(priors: Priors, found: dict[tuple[int, int], int]) -> dict[tuple[i
     return moments
 
 
-def _finite_moments(design: Design, priors: Priors, X: FloatArray) -> dict[tuple[int, int], int]:
+def _finite_moments(
+    design: Design, priors: Priors, X: FloatArray, cp: SummedDesign | None
+) -> dict[tuple[int, int], int]:
     """Moments of the sds that the priors are about."""
     found: dict[tuple[int, int], int] = {}
     for _, sds in variance_labels(design):
@@ -195,7 +209,7 @@ def _finite_moments(design: Design, priors: Priors, X: FloatArray) -> dict[tuple
             item = _Improper("", prior, 0.0, sd.term, sd.effects)
             if tail >= 3.0 or _levels(design, item) - X.shape[1] + tail > 3.0:
                 continue
-            orders = _rank(design, [item], X) + tail - 1.0
+            orders = _rank(design, [item], X, cp) + tail - 1.0
             if orders <= 2.0:
                 found |= {(sd.term, k): int(orders > 1.0) for k in sd.effects}
     return found
@@ -217,6 +231,9 @@ def _tail(prior: SdPrior) -> float:
 def _flat_columns(X: FloatArray, priors: Priors) -> FloatArray:
     """Columns of X along which the prior is flat."""
     basis = None if priors.beta is None else priors.beta.basis
+    if isinstance(X, RowArray):
+        change = np.eye(X.shape[1]) if basis is None else np.linalg.inv(basis)
+        return product_by_row(X, change[:, flat_coefficients(priors, X.shape[1])])
     columns = X if basis is None else np.linalg.solve(basis.T, X.T).T
     return np.asarray(columns)[:, flat_coefficients(priors, X.shape[1])]
 
@@ -279,12 +296,12 @@ def _check_zero(item: _Improper, design: Design) -> None:
         )
 
 
-def _check_infinity(design: Design, subset: tuple[_Improper, ...], X: FloatArray) -> None:
+def _check_infinity(design: Design, subset: tuple[_Improper, ...], X: FloatArray, cp: SummedDesign | None) -> None:
     needed = sum(item.power for item in subset)
     levels = [_levels(design, item) for item in subset]
     if max(levels) - X.shape[1] > needed or sum(levels) > _MANY:
         return
-    rank = _rank(design, subset, X)
+    rank = _rank(design, subset, X, cp)
     if rank > needed:
         return
     names, priors = ", ".join(s.label for s in subset), ", ".join(str(s.prior) for s in subset)
@@ -302,12 +319,19 @@ def _levels(design: Design, item: _Improper) -> int:
     """Levels whose rows have any effect of the sd."""
     term = design.terms[item.term]
     grouping = design.groupings[term.group]
+    if design.facts is not None:
+        own = design.facts.Z(item.term)
+        return int(design.facts.present[term.group][own][list(item.effects)].max())
     present = (term.Z[:, item.effects] != 0).any(axis=1)
     return int(np.unique(grouping.codes[present]).size)
 
 
-def _rank(design: Design, subset: Sequence[_Improper], X: FloatArray) -> int:
+def _rank(design: Design, subset: Sequence[_Improper], X: FloatArray, cp: SummedDesign | None = None) -> int:
     """Rank of the columns of the random effects once those of X are projected out."""
+    if cp is not None:
+        change = change_of(X) if isinstance(X, RowArray) else np.eye(cp.p)[:, :0]
+        gram = projected_gram(cp, [(item.term, item.effects) for item in subset], change)
+        return int((np.linalg.eigvalsh(gram) > _ZERO * max(gram.shape)).sum())
     from scipy import sparse
 
     blocks = []

@@ -143,7 +143,7 @@ def check_sample(
         moments = max(moments, _point_moments(sample, second))
     top = sample.points.log_density[sample.weights > 0].max()
     tolerance = _TOLERABLE + _ROUNDING * size + 3.0 * polynomial
-    if np.median(sigma) <= _EXACT * np.abs(target.cp.design.y).max(initial=0.0):
+    if np.median(sigma) <= _EXACT * target.cp.design.largest_response:
         # The residuals of a model that reproduces the response are rounding, by either route; a warning says so.
         tolerance, line = float("inf"), 0.0
     return SelfCheck(
@@ -173,7 +173,7 @@ def check_chains(target: Target, x: FloatArray, log_sigma: FloatArray) -> tuple[
     places = np.where(target.folded, np.maximum(x[few], _OFF_ZERO), x[few])
     factors, sds, log_jacobian = target.terms(places)
     own = target.log_joint(target.factor(places, factors), sds, log_jacobian, log_sigma[few, None])[:, 0]
-    cheap = direct.affordable(target.cp.design, _POINTS)
+    cheap = direct.affordable(target.cp, _POINTS)
     density = direct.DirectDensity.at(target, places) if cheap else direct.EliminatedDensity.at(target, places)
     off = np.abs(own - density(log_sigma[few], np.arange(_POINTS)))
     if target.priors.sigma_known:
@@ -196,7 +196,7 @@ def _draws(sample: Weighted, target: Target) -> FloatArray:
 def _density_error(target: Target, x: FloatArray) -> tuple[float, float, str, float]:
     """Largest difference of log densities and of means of log sigma, the route, and the size of what is subtracted."""
     points = target.evaluate(x, keep=True)
-    cheap = direct.affordable(target.cp.design, x.shape[0])
+    cheap = direct.affordable(target.cp, x.shape[0])
     density = direct.DirectDensity.at(target, x) if cheap else direct.EliminatedDensity.at(target, x)
     again = density.integrate()
     mean, _ = line_mean_sd(points.log_sigma, points.log_joint)

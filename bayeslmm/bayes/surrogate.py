@@ -17,9 +17,9 @@ import numpy as np
 from bayeslmm.bayes.importance import Weighted, importance_points
 from bayeslmm.bayes.progress import Progress
 from bayeslmm.bayes.target import Target
-from bayeslmm.likelihood import CrossProducts, Factor, evaluate
+from bayeslmm.likelihood import CrossProducts, Factor
 from bayeslmm.likelihood import parameters as par
-from bayeslmm.likelihood.criteria import derivatives
+from bayeslmm.likelihood.criteria import evaluated_with_slopes
 from bayeslmm.likelihood.last_blocks import LastBlocks
 from bayeslmm.numerics.polynomial import Polynomial, basis, exponents_of, scaled
 from bayeslmm.numerics.resample import normalised, systematic
@@ -102,13 +102,12 @@ def evaluate_nodes(target: Target, x: FloatArray) -> Nodes:
 def _evaluate_batch(target: Target, x: FloatArray) -> Nodes:
     cp, (K, d) = target.cp, x.shape
     factors = par.block_factors(cp, target.terms(x)[0])
-    factor = evaluate(cp, factors, keep=cp.sums.batched)
-    first = derivatives(cp, factors, factor)
+    factor, traces, squared = evaluated_with_slopes(cp, factors)
     slopes = np.zeros((K, 2, d))
     for k in range(d):
         change = _covariance_slopes(target, x, k)
-        slopes[:, 0, k] = sum((a * g).sum((1, 2)) for a, g in zip(first.traces, change, strict=True))
-        squares = sum((a * g).sum((1, 2)) for a, g in zip(first.squares, change, strict=True))
+        slopes[:, 0, k] = sum((a * g).sum((1, 2)) for a, g in zip(traces, change, strict=True))
+        squares = sum((a * g).sum((1, 2)) for a, g in zip(squared, change, strict=True))
         slopes[:, 1, k] = -squares / factor.r2
     last = cp.sums.last_blocks(factor)
     return Nodes(x, *_outputs(factor, slopes, cp.p), () if last is None else (last,))

@@ -28,6 +28,7 @@ from bayeslmm.likelihood import (
     minus_two_log_density_normal,
 )
 from bayeslmm.likelihood import parameters as par
+from bayeslmm.likelihood.level_grams import term_gram
 from bayeslmm.likelihood.normal_prior import rotate
 from bayeslmm.likelihood.patterns import PatternSums
 from bayeslmm.likelihood.residual_products import PointSums, ResidualProducts, residual_products
@@ -283,8 +284,7 @@ def make_target(
     for k, (term, T, even) in enumerate(zip(cp.design.terms, terms, folded, strict=True)):
         fitted = np.sqrt((T**2).sum(-1))
         owners = term.structure.sd_effects
-        columns = np.stack([np.sqrt((term.Z[:, own] ** 2).sum(1)) for own in owners], axis=1)
-        wide = np.hypot(fitted[[own[0] for own in owners]], resolution(cp, columns, term.group))
+        wide = np.hypot(fitted[[own[0] for own in owners]], resolution(cp, k))
         scale, ratio = _scales(wide, priors.sds[k][: len(owners)], even[: len(owners)], sigma)
         shapes = priors.shapes(k, term.structure)
         coordinates.append(TermCoordinates(term.structure, even[: len(owners)], scale, shapes, ratio))
@@ -437,9 +437,14 @@ def _over_decades(prior: SdPrior) -> bool:
     return isinstance(inner, InverseGammaVariance)
 
 
-def resolution(cp: SummedDesign, Z: FloatArray, group: str) -> FloatArray:
-    """Relative sd that the data can tell from zero: the information of one level, spread over the levels."""
-    design = cp.design
-    levels = design.groupings[group].n_levels
-    information = (design.whitened(Z) ** 2).sum(0) / levels
+def resolution(cp: SummedDesign, position: int) -> FloatArray:
+    """Relative sds of a term that the data can tell from zero: the information of one level, spread over the levels."""
+    design, term = cp.design, cp.design.terms[position]
+    levels, owners = design.groupings[term.group].n_levels, term.structure.sd_effects
+    if design.facts is None:
+        Z = np.stack([np.sqrt((term.Z[:, own] ** 2).sum(1)) for own in owners], axis=1)
+        information = (design.whitened(Z) ** 2).sum(0) / levels
+    else:
+        squares = np.diagonal(term_gram(cp, position))
+        information = np.array([squares[list(own)].sum() for own in owners]) / levels
     return np.asarray((2.0 / levels) ** 0.25 / np.sqrt(np.maximum(information, 1e-300)))

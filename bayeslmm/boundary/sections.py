@@ -23,7 +23,7 @@ from bayeslmm.inference.edge import rise_without_residual, slope_at_zero
 from bayeslmm.inference.lower_rank import rise_at_lower_rank
 from bayeslmm.inference.null_model import is_scalar
 from bayeslmm.inference.rlrt import DRAWS
-from bayeslmm.inference.spectral import spectrum
+from bayeslmm.inference.spectral import rows_or_sums, spectrum
 from bayeslmm.inference.zero_fraction import zero_probability
 from bayeslmm.inference.zero_rate import singular_rate
 from bayeslmm.results.checks import bayes_factor_against, whole_evidence
@@ -335,10 +335,12 @@ class Material:
     def _zero_rates(self, p: Parameter) -> tuple[FloatArray, FloatArray]:
         fit = self.fit
         if len(fit.design.terms) == 1 and len(fit.design.terms[0].effects) == 1:
-            size = float(rms(fit.design, fit.design.terms[0].Z)[0]) ** 2
+            size = float(rms(fit.design, 0)[0]) ** 2
             # zero_probability has ICC of a unit of the effect.
             ratio = np.array(ICC) / (1.0 - np.array(ICC)) / size
-            return zero_probability(spectrum(fit.design, 0, (0,)), ratio / (1.0 + ratio), reml=fit.reml)
+            return zero_probability(
+                spectrum(rows_or_sums(fit.design, fit.cp), 0, (0,)), ratio / (1.0 + ratio), reml=fit.reml
+            )
         rng = np.random.default_rng(self.random_seed)
         return singular_rate(
             fit.cp,

@@ -17,8 +17,9 @@ from bayeslmm.inference.budget import WHOLE
 from bayeslmm.inference.null_model import NullModel, Removal, bootstrap, is_scalar, mixture, null_model
 from bayeslmm.inference.ratio import f_test
 from bayeslmm.inference.rlrt import NullTest, null_test
-from bayeslmm.inference.spectral import LARGEST, Spectrum, spectrum
+from bayeslmm.inference.spectral import LARGEST, Spectrum, rows_or_sums, spectrum
 from bayeslmm.inference.zero_many import zero_method
+from bayeslmm.likelihood import SummedDesign
 from bayeslmm.reml import Optimum, optimise
 from bayeslmm.reml.residual_optimum import ResidualOptimum
 from bayeslmm.results.fit import Fit
@@ -65,7 +66,7 @@ def all_rows(fit: Fit, model: NullModel, removal: Removal, draws: int, seed: int
         for reml in (True,) if fit.reml else (False, True):
             rows.append(_exact(fit, model, removal, reml, draws, seed))
     if _has_own_variance(fit.design, removal):
-        rows.append(_attempt("F (Wald)", lambda: _by_f(fit.design, removal)))
+        rows.append(_attempt("F (Wald)", lambda: _by_f(rows_or_sums(fit.design, fit.cp), fit.design, removal)))
     rows.append(_attempt("chi-bar-square", lambda: _by_mixture(model, removal, seed)))
     return rows
 
@@ -104,7 +105,7 @@ def _exact(
     alone, method = not model.design.terms, zero_method(fit.design, removal, reml)
 
     def compute() -> Row:
-        reduced = spectrum(fit.design, removal.term, removal.removed, others="ignored")
+        reduced = spectrum(rows_or_sums(fit.design, fit.cp), removal.term, removal.removed, others="ignored")
         statistic = model.statistic if reml == fit.reml else null_model(_other(fit.optimum), removal).statistic
         found = null_test(reduced, statistic, reml, own=alone, draws=draws, seed=seed)
         p, notes = found.p_value, [] if alone else [_exact_note(reml)]
@@ -141,8 +142,8 @@ def _exact_note(reml: bool) -> str:
     )
 
 
-def _by_f(design: Design, removal: Removal) -> Row:
-    test = f_test(spectrum(design, removal.term, removal.removed))
+def _by_f(source: Design | SummedDesign, design: Design, removal: Removal) -> Row:
+    test = f_test(spectrum(source, removal.term, removal.removed))
     others = len(design.terms) > 1 or bool(removal.kept)
     note = "exact, whatever the other variances: their effects are taken as fixed" if others else ""
     return Row("F (Wald)", float(test.statistic[0]), f"F({test.r}, {test.f})", float(test.p_value[0]), 0.0, note)

@@ -146,7 +146,7 @@ def zero_test(
 def _is_zero(model: NullModel, removal: Removal) -> bool:
     """Whether the estimate of what is removed is zero."""
     design = model.full.cp.design
-    scaled = model.full.terms[removal.term] * rms(design, design.terms[removal.term].Z)[:, None]
+    scaled = model.full.terms[removal.term] * rms(design, removal.term)[:, None]
     return bool(np.linalg.norm(scaled[list(removal.removed)]) <= _NONE * max(1.0, float(np.linalg.norm(scaled))))
 
 

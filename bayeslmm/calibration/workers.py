@@ -6,32 +6,13 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from bayeslmm.arguments import MOST_WORKERS, shown, whole
-from bayeslmm.errors import FitError
 from bayeslmm.parent import watch
+from bayeslmm.worker_arguments import check_workers
+
+__all__ = ["check_workers", "execute"]
 
 # Seconds.
 _IDLE = 10.0
-
-
-def check_workers(n_jobs: int, client: object) -> int:
-    """A number of worker processes (-1 for one per core), and a client that can run tasks.
-
-    Raises
-    ------
-    FitError
-    """
-    n_jobs = whole("n_jobs", n_jobs, -1, MOST_WORKERS, FitError)
-    if n_jobs == 0:
-        raise FitError("n_jobs=0 would run nothing. Use 1 for this process, -1 for one worker per core.")
-    if client is not None and not (
-        callable(getattr(client, "map", None)) and callable(getattr(client, "cancel", None))
-    ):
-        raise FitError(
-            f"client={shown(client)} is no Dask client: it cannot run tasks. Pass a dask.distributed.Client, or use "
-            "n_jobs= for processes on this machine."
-        )
-    return n_jobs
 
 
 def execute[T, R](

@@ -10,6 +10,9 @@ import pandas as pd
 from bayeslmm.comparison.compared import Compared
 from bayeslmm.design.design import Design, expanded
 from bayeslmm.faces import Posterior
+from bayeslmm.likelihood import SummedDesign
+from bayeslmm.likelihood.level_grams import term_grams
+from bayeslmm.likelihood.rowless import summed_elsewhere
 from bayeslmm.residual import each_point
 from bayeslmm.results.digits import in_digits
 from bayeslmm.results.intervals import hdi
@@ -26,8 +29,9 @@ def group_table(both: Compared) -> pd.DataFrame:
     frame = both.reml.shrinkage().rename(columns={"raw": "no_pooling"})
     frame = frame.drop(columns=["weight_min", "weight_max"])
     frame["posterior_mean"] = _by_row(frame, both.posterior.ranef())
-    design = expanded(both.design)
-    drawn = np.concatenate([_weights(both.posterior, design, i, both.level) for i in range(len(design.terms))])
+    design, cp = both.design, summed_elsewhere(both.reml.cp)
+    design = expanded(design) if cp is None else design
+    drawn = np.concatenate([_weights(both.posterior, design, cp, i, both.level) for i in range(len(design.terms))])
     frame["weight_mean"], frame["weight_low"], frame["weight_high"] = drawn.T
     for name, known in (("cond_sd", True), ("plug_in_sd", False)):
         blocks = both.reml.ranef_variances(fixed_known=known)
@@ -74,13 +78,16 @@ def _by_row(frame: pd.DataFrame, values: dict[str, pd.DataFrame]) -> FloatArray:
     return out
 
 
-def _weights(post: Posterior, design: Design, position: int, level: float) -> FloatArray:
+def _weights(post: Posterior, design: Design, cp: SummedDesign | None, position: int, level: float) -> FloatArray:
     """Posterior mean and interval of the diagonal of every level's shrinkage matrix, shape (J * c, 3)."""
     if design.residual.names:
         return _weights_by_draw(post, design, position, level)
     term = design.terms[position]
     grouping = design.groupings[term.group]
-    A = cross_products_by_level(design.whitened(term.Z, within=grouping), grouping)
+    if cp is None:
+        A = cross_products_by_level(design.whitened(term.Z, within=grouping), grouping)
+    else:
+        A = term_grams(cp, position)
     different, which = np.unique(A.reshape(len(A), -1), axis=0, return_inverse=True)
     T = post._variance_draws.factors[position]
     c = T.shape[-1]

@@ -155,6 +155,9 @@ def _is_one_way(both: Compared) -> bool:
     """Whether the share of the group is sd^2 / (sd^2 + sigma^2), so that its exact interval is that of the ratio."""
     design = both.design
     one = len(design.terms) == 1 and design.terms[0].Z.shape[1] == 1 and design.residual.identity
+    if one and design.facts is not None:
+        own = design.facts.Z(0)
+        return bool(design.facts.low[own] == 1.0 == design.facts.high[own])
     return one and bool((design.terms[0].Z == 1).all())
 
 

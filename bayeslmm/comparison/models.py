@@ -15,6 +15,7 @@ from bayeslmm.arguments import MOST_DRAWS, labels, shown, whole
 from bayeslmm.bayes.priors import flat_coefficients
 from bayeslmm.bayes.progress import announced
 from bayeslmm.comparison.naming import structure
+from bayeslmm.design.alike import elsewhere, known_columns, same_response, same_weighting
 from bayeslmm.design.design import Design
 from bayeslmm.design.readable import readable, table_text
 from bayeslmm.design.screen import fill, screen_width
@@ -176,15 +177,20 @@ def _check_rows(designs: Sequence[Design]) -> None:
         raise DesignError("compare() got one model. It takes two or more: bl.compare(model1, model2).")
     first = designs[0]
     for other in designs[1:]:
-        if first.n != other.n or not np.array_equal(first.y, other.y):
+        if not same_response(first, other):
             what = f"{first.n} and {other.n} rows" if first.n != other.n else "other values"
             raise DesignError(
                 f"The responses of {first.formula!r} and {other.formula!r} differ ({what}): their likelihoods are "
                 "about different data. Where rows were dropped for missing values, drop these for both: "
                 "data.dropna(subset=...)."
             )
-        if not _same_weights(first, other) or not same_values(first.frequency, other.frequency):
+        same = same_weighting(first, other) if elsewhere(first, other) else _same_rows_weights(first, other)
+        if not same:
             raise DesignError(f"{first.formula!r} and {other.formula!r} have different weights or frequencies.")
+
+
+def _same_rows_weights(first: Design, other: Design) -> bool:
+    return _same_weights(first, other) and same_values(first.frequency, other.frequency)
 
 
 def _same_weights(first: Design, other: Design) -> bool:
@@ -245,6 +251,8 @@ def nested_in(smaller: Design, larger: Design) -> bool:
     Its columns of the fixed part, and those of each random term, are combinations of the other's; a term of another
     structure than free covariances has to be the same in both.
     """
+    if elsewhere(smaller, larger):
+        return not step_between(smaller, larger).obstacle and (smaller.offset is None) == (larger.offset is None)
     if not same_values(smaller.offset, larger.offset) or not _spanned(smaller.X, larger.X):
         return False
     if not_within(smaller.residual, larger.residual):
@@ -319,10 +327,16 @@ def _incomparable(posteriors: Sequence[Posterior]) -> str:
     flat = [post for post in posteriors if flat_coefficients(post.priors, post.design.p).any()]
     if not flat:
         return ""
-    X = posteriors[0].design.X
-    if len(flat) == len(posteriors) and all(np.array_equal(X, post.design.X) for post in posteriors):
+    first = posteriors[0].design
+    if len(flat) == len(posteriors) and all(_same_fixed(first, post.design) for post in posteriors):
         return ""
     return "a flat prior of fixed effects has no height, which would decide between models whose fixed parts differ."
+
+
+def _same_fixed(a: Design, b: Design) -> bool:
+    if elsewhere(a, b):
+        return a.p == b.p and bool(known_columns(a, None, b, [None]).all())
+    return bool(np.array_equal(a.X, b.X))
 
 
 def _head(fits: Sequence[REMLResult]) -> str:

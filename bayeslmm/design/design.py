@@ -12,6 +12,7 @@ from bayeslmm.design.dropped import AllRows, DroppedRows
 from bayeslmm.design.grouping import Grouping
 from bayeslmm.design.lazy import Lazy
 from bayeslmm.design.recipe import Recipe
+from bayeslmm.design.row_facts import RowFacts
 from bayeslmm.design.screen import fill
 from bayeslmm.equality import by_value
 from bayeslmm.errors import DesignError
@@ -111,6 +112,8 @@ class Design:
         The rows of the data, where results by row are to have them all (``na_action="exclude"``).
     sigma : float or None
         The residual standard deviation where it is known, units of y; None where it is to be estimated.
+    facts : RowFacts or None
+        What is known of the rows where these are not in memory: every array with n rows is then read when it is used.
     """
 
     formula: str
@@ -131,6 +134,7 @@ class Design:
     store: Store = field(default="auto", repr=False, compare=False)
     all_rows: AllRows | None = field(default=None, repr=False)
     sigma: float | None = field(default=None, repr=False)
+    facts: RowFacts | None = field(default=None, repr=False)
 
     def __repr__(self) -> str:
         size = f"{self.observations}, {self.p} fixed effects, {self.q} random effects"
@@ -144,6 +148,8 @@ class Design:
     @property
     def n_observations(self) -> int:
         """Number of observations, the sum of the frequencies: the n of degrees of freedom and of BIC."""
+        if self.facts is not None:
+            return self.facts.n_observations
         return self.n if self.frequency is None else int(self.frequency.sum())
 
     @property
@@ -155,6 +161,20 @@ class Design:
     def y_less_offset(self) -> FloatArray:
         """The response (n,) that fixed and random effects have to explain."""
         return self.y if self.offset is None else self.y - self.offset
+
+    @property
+    def largest(self) -> float:
+        """The largest of the response less its offset, whatever its sign."""
+        if self.facts is not None:
+            return float(max(abs(self.facts.low[-1]), abs(self.facts.high[-1])))
+        return float(np.abs(self.y_less_offset).max())
+
+    @property
+    def largest_response(self) -> float:
+        """The same of the response as it is."""
+        if self.facts is not None:
+            return max(map(abs, self.facts.response[:2]))
+        return float(np.abs(self.y).max(initial=0.0))
 
     @property
     def weights(self) -> FloatArray | None:
@@ -229,6 +249,13 @@ class Design:
     def n_theta(self) -> int:
         """Number of covariance parameters besides sigma."""
         return sum(len(t.structure.rows) for t in self.terms)
+
+
+def rows_of_levels(design: Design, grouping: Grouping) -> IntArray:
+    """Rows (J,) of every level of a grouping factor of the design."""
+    if design.facts is not None and grouping.name in design.facts.rows:
+        return design.facts.rows[grouping.name]
+    return np.bincount(grouping.codes, minlength=grouping.n_levels)
 
 
 def expanded(design: Design) -> Design:

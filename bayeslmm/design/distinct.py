@@ -8,7 +8,7 @@ response can show. Their inner products decide, without a likelihood and whateve
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations_with_replacement
 
 import numpy as np
@@ -84,7 +84,7 @@ def _together(parts: Sequence[str]) -> str:
 
 
 @dataclass(frozen=True)
-class _Change:
+class Change:
     """One term on columns of one length, and the changes of its covariance that its structure allows."""
 
     codes: IntArray
@@ -93,6 +93,7 @@ class _Change:
     changes: FloatArray  # (d, c, c)
     to_user: FloatArray  # (d, d): from these changes to those of the user's parameters, on columns of one length
     names: tuple[str, ...]
+    basis: FloatArray  # (c, c): what the user's columns were multiplied by
 
 
 def find_ridges(
@@ -122,10 +123,17 @@ def find_ridges(
 (x | g), the variance of x in (x | g), the residual variance
     """
     scale, residual = _rows(design)
-    given = thetas or [None] * len(design.terms)
-    terms = [_on_one_length(design, term, theta, scale) for term, theta in zip(design.terms, given, strict=True)]
-    names = [name for term in terms for name in term.names] + [RESIDUAL]
+    terms = changes_of(design, [term.Z for term in design.terms], thetas or [None] * len(design.terms))
+    terms = [replace(term, Z=term.Z * scale[:, None]) for term in terms]
     before, after = _inner_products(design, terms, scale, residual, reml)
+    return ridges_among(design, terms, before, after, flat)
+
+
+def ridges_among(
+    design: Design, terms: Sequence[Change], before: FloatArray, after: FloatArray, flat: float
+) -> tuple[Ridge, ...]:
+    """Ridges from the inner products (k, k) of the changes, before and after the fixed effects are swept out."""
+    names = [name for term in terms for name in term.names] + [RESIDUAL]
     if design.sigma is not None:
         before, after = before[:-1, :-1], after[:-1, :-1]
     vectors = _null_vectors(before, after, flat)
@@ -179,9 +187,15 @@ def _rows(design: Design) -> tuple[FloatArray, FloatArray]:
     return np.where(light, np.sqrt(np.where(light, share, 1.0)), 1.0), np.where(light, 1.0, 1.0 / share)
 
 
-def _on_one_length(design: Design, term: RandomTerm, theta: FloatArray | None, scale: FloatArray) -> _Change:
+def changes_of(design: Design, columns: Sequence[FloatArray], thetas: Sequence[FloatArray | None]) -> list[Change]:
+    """Changes of every term, whose columns (n, c) are given, or others with the same cross-products."""
+    return [_on_one_length(design, *known) for known in zip(design.terms, columns, thetas, strict=True)]
+
+
+def _on_one_length(design: Design, term: RandomTerm, columns: FloatArray, theta: FloatArray | None) -> Change:
     grouping, structure = design.groupings[term.group], term.structure
-    Z, length = _scaled(term.Z)
+    Z, length = _scaled(columns)
+    basis = np.diag(1.0 / length)
     if not structure.plain:
         x = structure.coordinates(_regular(structure) if theta is None else theta)
         named = [
@@ -195,9 +209,11 @@ def _on_one_length(design: Design, term: RandomTerm, theta: FloatArray | None, s
         if structure.linear is not None:
             changes, to_user = structure.linear
             names = tuple(f"parameter {name} in {term.label}" for name in structure.theta_names(term.effects))
-        Z = term.Z / max(float(length.max()), 1e-300)
+        Z = columns / max(float(length.max()), 1e-300)
+        basis = np.eye(len(length)) / max(float(length.max()), 1e-300)
     elif structure.basis_free:
         Z, back = _orthogonal(Z)
+        basis = basis @ back
         rows, cols = np.tril_indices(structure.size)
         changes = _pairs(rows, cols, structure.size)
         to_user = np.array([(back @ change @ back.T)[rows, cols] for change in changes]).T
@@ -206,7 +222,7 @@ def _on_one_length(design: Design, term: RandomTerm, theta: FloatArray | None, s
         diagonal = np.arange(structure.size)
         changes, to_user = _pairs(diagonal, diagonal, structure.size), np.eye(structure.size)
         names = tuple(_entry(term, int(i), int(i)) for i in diagonal)
-    return _Change(grouping.codes, grouping.n_levels, Z * scale[:, None], changes, to_user, names)
+    return Change(grouping.codes, grouping.n_levels, Z, changes, to_user, names, basis)
 
 
 def _regular(structure: CovarianceStructure) -> FloatArray:
@@ -260,7 +276,7 @@ def _entry(term: RandomTerm, i: int, j: int) -> str:
 
 
 def _inner_products(
-    design: Design, terms: Sequence[_Change], scale: FloatArray, residual: FloatArray, reml: bool
+    design: Design, terms: Sequence[Change], scale: FloatArray, residual: FloatArray, reml: bool
 ) -> tuple[FloatArray, FloatArray]:
     """``tr(V_a V_b)`` and ``tr(M V_a M V_b)``, each (k, k), the residual last; M sweeps the fixed effects out."""
     count = design.counts
@@ -302,7 +318,7 @@ def _by_level(codes: IntArray, n_levels: int, left: FloatArray, right: FloatArra
     return out
 
 
-def _pair(s: _Change, t: _Change, B: FloatArray, C: FloatArray, count: FloatArray) -> tuple[FloatArray, FloatArray]:
+def _pair(s: Change, t: Change, B: FloatArray, C: FloatArray, count: FloatArray) -> tuple[FloatArray, FloatArray]:
     """``tr(V_a V_b)`` and ``tr(U'V_a V_b U)`` for the changes of two terms, summed over the cells that occur."""
     cells, cell = np.unique(s.codes * t.n_levels + t.codes, return_inverse=True)
     S = _by_level(cell.ravel(), cells.size, count[:, None] * s.Z, t.Z)

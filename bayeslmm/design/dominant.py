@@ -119,10 +119,18 @@ def _most(design: Design, typical: float) -> float:
 def heavy_rows(design: Design) -> BoolArray | None:
     """Which rows dominate all others; None where none does."""
     weights = design.weights
-    if weights is None or not weights.max() > HEAVY * weights.min():
+    if weights is None:
+        return None
+    low, high = (weights.min(), weights.max()) if design.facts is None else _extremes(design)
+    if not high > HEAVY * low:
         return None
     heavy = weights > HEAVY * typical_weight(design)
     return heavy if heavy.any() else None
+
+
+def _extremes(design: Design) -> tuple[float, float]:
+    known = None if design.facts is None else design.facts.weights
+    return (1.0, 1.0) if known is None else known[:2]
 
 
 def note(design: Design) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import pairwise
 
@@ -26,11 +26,15 @@ class Grouping:
         Level of each row, 0 .. n_levels - 1; every level occurs.
     levels : tuple of str
         Level names; parts of an interaction are joined with ``":"``.
+    outer : dict or None
+        Factors that this one is nested in, with the level of each that every level lies in: where the codes are not in
+        memory.
     """
 
     name: str
     codes: IntArray
     levels: Lazy[tuple[str, ...]] = Lazy()  # noqa: RUF009
+    outer: dict[str, IntArray] | None = field(default=None, repr=False)
 
     @cached_property
     def n_levels(self) -> int:
@@ -39,6 +43,8 @@ class Grouping:
 
 def parents(inner: Grouping, outer: Grouping) -> IntArray | None:
     """Level of `outer` that every level of `inner` lies in; None if it is not nested."""
+    if inner.outer is not None:
+        return inner.outer.get(outer.name)
     parent = np.zeros(inner.n_levels, dtype=np.int64)
     parent[inner.codes] = outer.codes
     return parent if np.array_equal(parent[inner.codes], outer.codes) else None

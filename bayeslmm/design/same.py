@@ -15,8 +15,10 @@ def same_design(a: Design, b: Design) -> bool:
         return True
     if (a.formula, a.n, a.fixed_names, list(a.groupings)) != (b.formula, b.n, b.fixed_names, list(b.groupings)):
         return False
-    if not same_values(a.residual, b.residual):
+    if (a.facts is None or b.facts is None) and not same_values(a.residual, b.residual):
         return False
+    if a.facts is not None and b.facts is not None:
+        return same_values(a.facts, b.facts)
     return all(_equal(x, y) for x, y in zip(_arrays(a), _arrays(b), strict=True))
 
 

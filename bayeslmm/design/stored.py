@@ -16,6 +16,7 @@ from bayeslmm.design.dropped import AllRows
 from bayeslmm.design.frequency import check_copies
 from bayeslmm.design.grouping import Grouping
 from bayeslmm.design.recipe import Column, NamedContrasts, Recipe
+from bayeslmm.design.row_facts import RowFacts
 from bayeslmm.design.size import check_blocks, check_structure
 from bayeslmm.residual import Estimable, make_residual
 from bayeslmm.types import AnyArray
@@ -34,8 +35,11 @@ def check_stored(design: Design) -> None:
     ValueError
         What was found.
     """
-    _shape("y", design.y, (design.y.size,))
     n = design.n
+    if design.facts is not None:
+        _check_without_rows(design, design.facts)
+        return
+    _shape("y", design.y, (design.y.size,))
     if not n:
         raise ValueError("the design has no rows")
     _shape("X", design.X, (n, len(design.fixed_names)))
@@ -59,6 +63,37 @@ def check_stored(design: Design) -> None:
             raise ValueError(f"{len(groups)} groups of correlated residuals have names, which is not their number")
     if design.all_rows is not None:
         _check_all_rows(design.all_rows, n, len(design.dropped))
+
+
+def _check_without_rows(design: Design, facts: RowFacts) -> None:
+    """The same of a design whose rows are not in the file."""
+    n = facts.n
+    sizes = [len(term.effects) for term in design.terms]
+    if facts.widths != (1, design.p, *sizes, 1) or n < 1 or facts.n_observations < n:
+        raise ValueError(f"what is known of {n} rows are columns of widths {facts.widths}")
+    k = sum(facts.widths)
+    for name in ("low", "high", "signs"):
+        _shape(f"the record of rows ({name})", getattr(facts, name), (k,))
+    _shape("the record of rows (triangle)", facts.triangle, (k, k))
+    _finite("the record of rows (triangle)", facts.triangle)
+    _shape("y", design.y, (n,))
+    _shape("X", design.X, (n, len(design.fixed_names)))
+    for name, grouping in design.groupings.items():
+        _shape(f"the codes of {name}", grouping.codes, (n,))
+        for known in (facts.sizes, facts.rows):
+            _shape(f"the sizes of {name}", known[name], (grouping.n_levels,))
+        for known_columns in (facts.varies, facts.present):
+            _shape(f"the record of {name}", known_columns[name], (k,))
+    if not design.terms or {term.group for term in design.terms} != set(design.groupings):
+        raise ValueError("the random terms and the grouping factors do not belong together")
+    for term, size in zip(design.terms, sizes, strict=True):
+        _shape(f"Z of {term.label}", term.Z, (n, size))
+        if term.structure.size != size:
+            raise ValueError(f"the covariance of {term.label} is one of {term.structure.size} effects, not {size}")
+        check_structure(term.label, term.structure.keyword, size)
+    check_blocks(design.sizes)
+    if design.recipe is not None:
+        _check_recipe(design.recipe, n)
 
 
 def with_residual(content: dict[str, Any]) -> dict[str, Any]:

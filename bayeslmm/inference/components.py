@@ -79,7 +79,11 @@ def principal_components(
     """
     found = []
     for i, (term, T) in enumerate(zip(design.terms, terms, strict=True)):
-        size = np.sqrt(np.average(term.Z**2, axis=0, weights=design.frequency)) if scaled else np.ones(T.shape[0])
+        size = np.ones(T.shape[0])
+        if scaled and design.facts is not None:
+            size = np.sqrt((design.facts.moments(i) ** 2).sum(0))
+        elif scaled:
+            size = np.sqrt(np.average(term.Z**2, axis=0, weights=design.frequency))
         U, s, _ = np.linalg.svd(size[:, None] * T * sigma)
         largest = U[np.argmax(np.abs(U), axis=0), np.arange(s.size)]
         found.append(Components(i, s, U * np.sign(largest)))

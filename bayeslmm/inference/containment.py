@@ -16,6 +16,7 @@ from itertools import pairwise
 
 import numpy as np
 
+from bayeslmm.design.design import Design
 from bayeslmm.design.grouping import Grouping, parents
 from bayeslmm.types import BoolArray, FloatArray, IntArray
 
@@ -72,25 +73,29 @@ def nested_order(groupings: Sequence[Grouping]) -> list[Grouping] | None:
     return None if any(parents(fine, coarse) is None for coarse, fine in pairwise(ordered)) else ordered
 
 
-def containment(X: FloatArray, ordered: Sequence[Grouping], n: int) -> Containment:
+def containment(design: Design, ordered: Sequence[Grouping]) -> Containment:
     """Strata of the columns of X.
 
     Parameters
     ----------
-    X : FloatArray, shape (rows, p)
+    design : Design
     ordered : sequence of Grouping
         As `nested_order` gives them.
-    n : int
-        Observations; rows may stand for several.
 
     References
     ----------
     Pinheiro & Bates (2000), Mixed-Effects Models in S and S-PLUS, Springer, pages 90-92.
     """
-    constant = ~_varies(X, np.zeros(X.shape[0], dtype=np.int64), 1)
+    X, n = design.X, design.n_observations
+    if design.facts is None:
+        constant = ~_varies(X, np.zeros(X.shape[0], dtype=np.int64), 1)
+        varies = [_varies(X, grouping.codes, grouping.n_levels) for grouping in ordered]
+    else:
+        constant = design.facts.constant[design.facts.X]
+        varies = [design.facts.varies[grouping.name][design.facts.X] for grouping in ordered]
     stratum = np.zeros(X.shape[1], dtype=np.int64)
-    for level, grouping in enumerate(ordered):
-        stratum[_varies(X, grouping.codes, grouping.n_levels)] = level + 1
+    for level, within in enumerate(varies):
+        stratum[within] = level + 1
     stratum[constant] = -1
     sizes = [grouping.n_levels for grouping in ordered]
     counts = np.array([*sizes, n]) - np.array([0, *sizes])

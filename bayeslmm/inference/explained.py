@@ -13,6 +13,7 @@ import numpy as np
 
 from bayeslmm.design.design import Design
 from bayeslmm.design.residual_groups import residual_grouping
+from bayeslmm.design.row_facts import RowFacts
 from bayeslmm.equality import by_value
 from bayeslmm.residual import NO_PARAMETERS
 from bayeslmm.residual.correlation import EqualCorrelation
@@ -116,20 +117,31 @@ def explained(
     >>> parts.icc("Batch").round(4)
     array([0.4185])
     """
-    n = design.n_observations
-    rows = design.counts
-    centred = design.X - np.average(design.X, axis=0, weights=rows)
-    spread = _root(centred, rows) / np.sqrt(max(n - 1, 1))
+    spread, roots, noise = _from_rows(design, lam) if design.facts is None else _from_facts(design.facts)
     fixed = ((beta @ spread.T) ** 2).sum(-1)
     variance = np.asarray(sigma, dtype=float) ** 2
     random = []
-    for term, T in zip(design.terms, terms, strict=True):
-        root = _root(term.Z, rows) / np.sqrt(n)
+    for root, T in zip(roots, terms, strict=True):
         random.append(((root @ T) ** 2).sum((-2, -1)) * variance)
-    noise = np.average(design.residual.variance(lam), axis=-1, weights=rows)
     residual = noise * variance
     parts = Explained(fixed, tuple(random), residual, tuple(term.group for term in design.terms))
     return _with_shared(parts, design, lam)
+
+
+def _from_rows(design: Design, lam: FloatArray) -> tuple[FloatArray, list[FloatArray], FloatArray]:
+    """Roots of the covariance of X and of the mean squares of every term's columns; the mean residual variance."""
+    n, rows = design.n_observations, design.counts
+    centred = design.X - np.average(design.X, axis=0, weights=rows)
+    roots = [_root(term.Z, rows) / np.sqrt(n) for term in design.terms]
+    noise = np.average(design.residual.variance(lam), axis=-1, weights=rows)
+    return _root(centred, rows) / np.sqrt(max(n - 1, 1)), roots, noise
+
+
+def _from_facts(facts: RowFacts) -> tuple[FloatArray, list[FloatArray], FloatArray]:
+    """The same of rows that are not in memory."""
+    spread = facts.triangle[1:, facts.X] / np.sqrt(max(facts.n_observations - 1, 1))
+    roots = [facts.moments(k) for k in range(facts.n_terms)]
+    return spread, roots, np.asarray(1.0 if facts.weights is None else facts.weights[3])
 
 
 def _with_shared(parts: Explained, design: Design, lam: FloatArray) -> Explained:

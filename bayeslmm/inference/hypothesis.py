@@ -23,6 +23,7 @@ from scipy.special import chdtrc, fdtrc
 from bayeslmm.errors import DesignError
 from bayeslmm.inference.sensitivity import contrasts
 from bayeslmm.likelihood import SummedDesign
+from bayeslmm.likelihood.level_grams import squares_of_fixed
 from bayeslmm.reml import Optimum
 from bayeslmm.types import FloatArray
 
@@ -142,6 +143,8 @@ def _with_values(own: FloatArray, c: FloatArray) -> FloatArray:
 
 def _least_squares(cp: SummedDesign) -> FloatArray:
     """Upper triangle R (p, p) with ``R'R = X'WX`` of the orthogonalised columns."""
+    if cp.design.facts is not None:
+        return np.asarray(np.linalg.cholesky(squares_of_fixed(cp)[:-1, :-1]).T)
     return np.asarray(np.linalg.qr(cp.design.whitened(cp.fixed.columns), mode="r"))
 
 

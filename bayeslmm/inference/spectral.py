@@ -17,6 +17,7 @@ from scipy.linalg import lapack
 from bayeslmm.design.design import Design, RandomTerm
 from bayeslmm.errors import DesignError
 from bayeslmm.inference.spans import IN_SPAN, between, expand, singular, span, spread, without
+from bayeslmm.inference.spectral_rows import stand_ins
 from bayeslmm.likelihood import SummedDesign
 from bayeslmm.likelihood.columns import orthogonalise
 from bayeslmm.likelihood.within import grouped_qr
@@ -116,14 +117,21 @@ def spectrum(
     >>> found.mu.round(10).tolist(), found.f
     ([5.0, 5.0, 5.0, 5.0, 5.0], 24)
     """
-    design = design.design if isinstance(design, SummedDesign) else design
+    dense: dict[str, FloatArray] | None = None
+    if isinstance(design, SummedDesign):
+        if design.design.facts is None or Y is not None:
+            design = design.design
+        else:
+            chosen = design.design.terms[term]
+            made = stand_ins(design, chosen.group, others == "projected", LARGEST)
+            design, dense = made.design, made.dense
     chosen = design.terms[term]
     _check_scalar(chosen, effects)
     name = _name(chosen, effects)
     if len(effects) > 1 and design.groupings[chosen.group].n_levels * len(effects) > LARGEST:
         raise DesignError(_too_large(name, design.groupings[chosen.group].n_levels * len(effects)))
     codes, J = design.groupings[chosen.group].codes, design.groupings[chosen.group].n_levels
-    columns = _columns(design, term, effects, others)
+    columns = _columns(design, term, effects, others, dense)
     Q, R, X = columns.Q, columns.R, columns.X
     y = _responses(design, Y, columns)
     E = between(Q, X, codes, J)
@@ -140,6 +148,11 @@ def spectrum(
     known[: outside.shape[1]] = outside.T @ y
     mu, t = _eigen(R, B, share, Ey - B @ (known / (1.0 + share)[:, None]), r, name)
     return Spectrum(mu, _own_eigenvalues(design, chosen, effects), t, sse, f, design.n_observations, columns.p)
+
+
+def rows_or_sums(design: Design, cp: SummedDesign) -> Design | SummedDesign:
+    """What `spectrum` is to work on: the rows of a design, or their sums where these are not in memory."""
+    return design if design.facts is None else cp
 
 
 def _check_scalar(term: RandomTerm, effects: tuple[int, ...]) -> None:
@@ -207,7 +220,9 @@ class _Columns:
         return columns - self.X @ (self.X.T @ columns)
 
 
-def _columns(design: Design, term: int, effects: tuple[int, ...], others: str) -> _Columns:
+def _columns(
+    design: Design, term: int, effects: tuple[int, ...], others: str, dense: dict[str, FloatArray] | None
+) -> _Columns:
     if others not in ("projected", "ignored"):
         raise DesignError(f"others={others!r} is unknown. Use 'projected' or 'ignored'.")
     chosen = design.terms[term]
@@ -216,6 +231,8 @@ def _columns(design: Design, term: int, effects: tuple[int, ...], others: str) -
     beside: dict[str, list[FloatArray]] = {name: [] for name in design.groupings}
     if others == "projected":
         for i, other in enumerate(design.terms):
+            if dense is not None and other.group != grouping.name:
+                continue
             beside[other.group] += [other.Z[:, k] for k in range(len(other.effects)) if i != term or k not in effects]
     same = beside.pop(grouping.name)
     together = np.column_stack([*same, *chosen.Z[:, list(effects)].T])
@@ -223,9 +240,9 @@ def _columns(design: Design, term: int, effects: tuple[int, ...], others: str) -
     s = len(same)
     X = orthogonalise(design.X, design.row_weights).columns / np.sqrt(design.n)
     fixed = span(without(design.whitened(X), Q[:, :s], codes, J))
-    if any(beside.values()):
+    if any(beside.values()) or (others == "projected" and dense):
         # X comes first and stays exact; the rest loses what lies in it.
-        rest = without(_dense(design, beside), Q[:, :s], codes, J)
+        rest = without(_dense(design, beside) if dense is None else _of_length_one(dense), Q[:, :s], codes, J)
         for _ in range(2):
             rest = rest - fixed @ (fixed.T @ rest)
         fixed = np.concatenate([fixed, span(rest)], axis=1)
@@ -248,6 +265,13 @@ def _dense(design: Design, beside: dict[str, list[FloatArray]]) -> FloatArray:
             Q, _ = grouped_qr(design.whitened(np.column_stack(z), within=grouping), grouping.codes, grouping.n_levels)
             found.append(spread(Q, grouping.codes, grouping.n_levels))
     return np.concatenate(found, axis=1)
+
+
+def _of_length_one(dense: dict[str, FloatArray]) -> FloatArray:
+    """The same of effects whose columns are there."""
+    columns = np.concatenate([own.reshape(len(own), -1) for own in dense.values()], axis=1)
+    length = np.linalg.norm(columns, axis=0)
+    return np.asarray(columns / np.where(length > 0, length, 1.0))
 
 
 def _responses(design: Design, Y: FloatArray | None, columns: _Columns) -> FloatArray:

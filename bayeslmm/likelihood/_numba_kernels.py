@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
 from numba import njit
 
 from bayeslmm.types import FloatArray, IntArray
@@ -60,3 +61,114 @@ def quadratic_forms(
                     for a in range(c):
                         for b in range(c):
                             out[level, a, b] += entry * (values[i, a] * values[j, b] + values[j, a] * values[i, b])
+
+
+@_compiled
+def _whiten(R: FloatArray, E: FloatArray, T: FloatArray, F: FloatArray, L: FloatArray, half: FloatArray) -> None:
+    """Cholesky factor L of ``I + R T T' R'`` of one level, and ``half = L^-1 E``; R is upper triangular."""
+    c, m = E.shape
+    for i in range(c):
+        for j in range(c):
+            total = 0.0
+            for a in range(i, c):
+                total += R[i, a] * T[a, j]
+            F[i, j] = total
+    for i in range(c):
+        for j in range(i + 1):
+            total = 1.0 if i == j else 0.0
+            for a in range(c):
+                total += F[i, a] * F[j, a]
+            for a in range(j):
+                total -= L[i, a] * L[j, a]
+            L[i, j] = np.sqrt(total) if i == j else total / L[j, j]
+    for i in range(c):
+        for j in range(m):
+            total = E[i, j]
+            for a in range(i):
+                total -= L[i, a] * half[a, j]
+            half[i, j] = total / L[i, i]
+
+
+@_compiled
+def eliminate_levels(
+    R: FloatArray, E: FloatArray, T: FloatArray, log_det: FloatArray, S: FloatArray, step: int
+) -> None:
+    """Add ``sum_l log |M_l|`` and ``sum_l E_l' M_l^-1 E_l``, ``M_l = I + R_l T T' R_l'``, at every point.
+
+    Sums of `step` levels are made first and added then, which rounds less.
+    """
+    J, c, m = E.shape
+    F, L, half, own = np.empty((c, c)), np.empty((c, c)), np.empty((c, m)), np.empty((m, m))
+    for k in range(T.shape[0]):
+        for start in range(0, J, step):
+            own[:] = 0.0
+            logs, product = 0.0, 1.0
+            for level in range(start, min(start + step, J)):
+                _whiten(R[level], E[level], T[k], F, L, half)
+                for a in range(c):
+                    product *= L[a, a]
+                    if product > 1e100:
+                        logs += np.log(product)
+                        product = 1.0
+                    for i in range(m):
+                        for j in range(i + 1):
+                            own[i, j] += half[a, i] * half[a, j]
+            log_det[k] += 2.0 * (logs + np.log(product))
+            for i in range(m):
+                for j in range(i + 1):
+                    S[k, i, j] += own[i, j]
+        for i in range(m):
+            for j in range(i):
+                S[k, j, i] = S[k, i, j]
+
+
+@_compiled
+def level_gradient(
+    R: FloatArray, E: FloatArray, T: FloatArray, Q: FloatArray, v: FloatArray, out: FloatArray, step: int
+) -> None:
+    """Add the sums over levels of ``A``, ``B Q B'`` and ``B v (B v)'``, A = R'M^-1 R and B = R'M^-1 E, at every point."""
+    J, c, m = E.shape
+    F, L, half, own = np.empty((c, c)), np.empty((c, c)), np.empty((c, m)), np.empty((3, c, c))
+    Y, B, swept, s = np.empty((c, c)), np.empty((c, m)), np.empty((c, m)), np.empty(c)
+    for k in range(T.shape[0]):
+        for start in range(0, J, step):
+            own[:] = 0.0
+            for level in range(start, min(start + step, J)):
+                _whiten(R[level], E[level], T[k], F, L, half)
+                for i in range(c):
+                    for j in range(c):
+                        total = R[level, i, j]
+                        for a in range(i):
+                            total -= L[i, a] * Y[a, j]
+                        Y[i, j] = total / L[i, i]
+                for i in range(c):
+                    s[i] = 0.0
+                    for j in range(m):
+                        total = 0.0
+                        for a in range(c):
+                            total += Y[a, i] * half[a, j]
+                        B[i, j] = total
+                        s[i] += total * v[k, j]
+                    for j in range(m - 1):
+                        total = 0.0
+                        for a in range(m - 1):
+                            total += B[i, a] * Q[k, a, j]
+                        swept[i, j] = total
+                for i in range(c):
+                    for j in range(i + 1):
+                        pair, form = 0.0, 0.0
+                        for a in range(c):
+                            pair += Y[a, i] * Y[a, j]
+                        for a in range(m - 1):
+                            form += swept[i, a] * B[j, a]
+                        own[0, i, j] += pair
+                        own[1, i, j] += form
+                        own[2, i, j] += s[i] * s[j]
+            for part in range(3):
+                for i in range(c):
+                    for j in range(i + 1):
+                        out[k, part, i, j] += own[part, i, j]
+        for part in range(3):
+            for i in range(c):
+                for j in range(i):
+                    out[k, part, j, i] = out[k, part, i, j]

@@ -111,6 +111,15 @@ def joint_draws(
     return _in_user_units(cp, *cp.sums.draw_jointly(factors, factor, sigma, rng, internal, report))
 
 
+def fixed_draws(
+    cp: CrossProducts, factor: Factor, sigma: FloatArray, rng: np.random.Generator, prior: NormalPrior | None = None
+) -> FloatArray:
+    """One exact draw of beta (K, p) at each of K points, without effects of levels; as for `conditional_draws`."""
+    q2 = cp.q_trailing
+    drawn = draw_trailing(factor, q2, sigma, rng, None if prior is None else internal_prior(cp, prior))
+    return user_beta(cp, drawn[:, q2:])
+
+
 def _in_user_units(cp: CrossProducts, beta: FloatArray, b: Sequence[FloatArray]) -> Conditional:
     user = tuple(v @ block.basis.T for v, block in zip(b, cp.blocks, strict=True))
     return Conditional(user_beta(cp, beta), user)

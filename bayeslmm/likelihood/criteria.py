@@ -15,6 +15,7 @@ import numpy as np
 from bayeslmm.likelihood.crossproducts import CrossProducts
 from bayeslmm.likelihood.derivatives import Derivatives
 from bayeslmm.likelihood.factor import Factor, Replicates
+from bayeslmm.likelihood.level_sums import LevelSums
 from bayeslmm.types import FloatArray
 
 LOG_2PI = float(np.log(2.0 * np.pi))
@@ -48,6 +49,29 @@ def evaluate(
     Bates et al. (2015), J. Stat. Softw. 67(1), eqs 18-25.
     """
     return cp.sums.evaluate(factors, replicates, keep)
+
+
+def evaluated_with_slopes(
+    cp: CrossProducts, factors: Sequence[FloatArray]
+) -> tuple[Factor, tuple[FloatArray, ...], tuple[FloatArray, ...]]:
+    """The evaluation at K points, and what `Derivatives` has as traces (by REML) and squares: no second derivatives.
+
+    Parameters
+    ----------
+    cp : CrossProducts
+    factors : sequence of FloatArray, each (K, c, c)
+        K is 1 for a hierarchy.
+    """
+    if isinstance(cp.sums, LevelSums) and cp.sums.worth_loops and factors[0].shape[0] > 1:
+        from bayeslmm.likelihood.level_loops import gradient
+
+        factor = evaluate(cp, factors)
+        slopes = gradient(cp.sums, factors[0], factor.chol, factor.residual) if factor.first is None else None
+        if slopes is not None:
+            return factor, slopes[:1], slopes[1:]
+    factor = evaluate(cp, factors, keep=cp.sums.batched)
+    first = derivatives(cp, factors, factor)
+    return factor, first.traces, first.squares
 
 
 def derivatives(cp: CrossProducts, factors: Sequence[FloatArray], factor: Factor, reml: bool = True) -> Derivatives:

@@ -123,9 +123,18 @@ def evaluate_levels(
     if keep or replicates is not None:
         return _evaluate(s, factors, replicates, True)
     points = factors[0].shape[0]
-    if points == 1 or points <= (step := _together(s)):
+    if points == 1 or points <= (step := _together(s)) or _in_loops(s, points):
         return _evaluate(s, factors)
     return stacked([_evaluate(s, [f[k : k + step] for f in factors]) for k in range(0, points, step)])
+
+
+def _in_loops(s: LevelSums, points: int) -> bool:
+    """Whether compiled loops go over the levels, which hold no arrays over these and points."""
+    if points == 1 or not s.worth_loops:
+        return False
+    from bayeslmm.likelihood.kernels import there
+
+    return there()
 
 
 def _together(s: LevelSums) -> int:
@@ -274,6 +283,12 @@ def eliminate_first(
         return _eliminate_alike(s, T[0])
     if s.moments is not None and replicates is None and (c == 1 or points > 1):
         return *_eliminate_moments(s.moments, s.D, T), None
+    if replicates is None and not keep and _in_loops(s, points):
+        from bayeslmm.likelihood.level_loops import eliminated
+
+        found = eliminated(s, T)
+        if found is not None:
+            return *found, None
     E, D = s.by_point[1], s.D
     if replicates is not None:
         E = np.broadcast_to(E, (points, *s.E.shape)).copy()

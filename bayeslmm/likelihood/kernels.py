@@ -25,13 +25,18 @@ def _compiled() -> ModuleType | None:
     return _numba_kernels
 
 
-def _done(name: str, *arguments: object) -> bool:
+def there() -> bool:
+    """Whether loops can be compiled."""
+    return _compiled() is not None
+
+
+def done(name: str, *arguments: object) -> bool:
     """Whether a compiled loop did its work; if it cannot be compiled or read from its cache, it has not begun it."""
-    compiled = _compiled()
-    if compiled is None:
+    loops = _compiled()
+    if loops is None:
         return False
     try:
-        getattr(compiled, name)(*arguments)
+        getattr(loops, name)(*arguments)
     except Exception:
         return False
     return True
@@ -96,7 +101,7 @@ def add_outer_products(cells: Cells, out: FloatArray, sign: float = 1.0) -> None
 
     What becomes of the upper triangle is left open.
     """
-    if _done("add_outer_products", cells.starts, cells.columns, cells.values, sign, out):
+    if done("add_outer_products", cells.starts, cells.columns, cells.values, sign, out):
         return
     for a in range(cells.values.shape[1]):
         matrix = cells.matrix(a)
@@ -125,7 +130,7 @@ def quadratic_forms(cells: Cells, table: FloatArray) -> FloatArray:
     """
     J, c = cells.starts.size - 1, cells.values.shape[1]
     out = np.zeros((J, c, c))
-    if _done("quadratic_forms", cells.starts, cells.columns, cells.values, table, out):
+    if done("quadratic_forms", cells.starts, cells.columns, cells.values, table, out):
         return out
     table = mirror(table.copy())
     for a in range(c):

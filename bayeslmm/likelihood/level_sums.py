@@ -22,6 +22,8 @@ _KINDS = 256
 _MANY = 256
 # Share of their size by which equal columns of two levels differ.
 _ROUNDING = 1e-13
+# Numbers of all levels from where on loops over them are worth their compilation.
+_LONG = 1_000_000
 # Levels whose columns differ more in size cannot be compared by one measure.
 _ALIKE = 1e5
 # Products of columns that are kept level by level (their packed triangles: a quarter), and the ratio of the sum of
@@ -96,6 +98,11 @@ class LevelSums:
     def unlike(self) -> bool:
         """Whether columns differ so much in size, between levels or within one, that rounding of some hides others."""
         return unlike(self.R)
+
+    @cached_property
+    def worth_loops(self) -> bool:
+        """Whether levels are so many, with columns of their own, that arrays over all of them and points are long."""
+        return self.E.size >= _LONG and not self.q_trailing and not self.unlike and self.moments is None
 
     @cached_property
     def alike(self) -> bool:

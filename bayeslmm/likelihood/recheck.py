@@ -20,9 +20,9 @@ from bayeslmm.likelihood.crossproducts import CrossProducts, SummedDesign
 from bayeslmm.likelihood.factor import Factor
 from bayeslmm.types import BoolArray, FloatArray
 
-_UNIT = float(np.finfo(float).eps)
+UNIT = float(np.finfo(float).eps)
 # Rounding errors of sums grow with fewer terms than there are; factorisations add some.
-_MARGIN = 8.0
+MARGIN = 8.0
 # Steps of refinement: one sees the digits that the solution lost.
 _REFINEMENTS = 1
 
@@ -54,6 +54,11 @@ def recheck(cp: SummedDesign, factors: Sequence[FloatArray], reml: bool) -> tupl
     heavy = heavy_rows(cp.design)
     if heavy is not None:
         return _with_heavy(cp, columns, y, heavy, reml)
+    return dense_check(cp, *_weighted(cp, columns, y), reml)
+
+
+def dense_check(cp: CrossProducts, columns: FloatArray, y: FloatArray, reml: bool) -> tuple[float, float]:
+    """The criterion and its bound from weighted columns (r, q + p), ``[Z Lambda, X]``, and the response (r,)."""
     dense = _solved(cp, columns, y, reml)
     return (float("nan"), float("inf")) if dense is None else (dense.value, dense.bound)
 
@@ -74,8 +79,7 @@ def recheck_minimum(cp: SummedDesign, factors: Sequence[FloatArray], reml: bool)
     unknown = float("nan"), float("inf"), float("inf")
     if heavy_rows(cp.design) is not None:
         return unknown
-    columns, y = _rows(cp, factors)
-    dense = _solved(cp, columns, y, reml)
+    dense = _solved(cp, *_weighted(cp, *_rows(cp, factors)), reml)
     if dense is None:
         return unknown
     inverse, failed = lapack.dtrtri(dense.L, lower=1)
@@ -103,9 +107,8 @@ class _Dense:
     bound: float
 
 
-def _solved(cp: SummedDesign, columns: FloatArray, y: FloatArray, reml: bool) -> _Dense | None:
+def _solved(cp: CrossProducts, columns: FloatArray, y: FloatArray, reml: bool) -> _Dense | None:
     """None if the matrix is not positive definite in binary64."""
-    columns, y = _weighted(cp, columns, y)
     q = columns.shape[1] - cp.p
     A = columns.T @ columns
     A.reshape(-1)[: q * (len(A) + 1) : len(A) + 1] += 1.0
@@ -146,7 +149,7 @@ def _with_heavy(
         return float("nan"), float("inf")
     value = _criterion(cp, found.log_det, found.r2, reml)
     lost = np.sqrt(y.size + columns.shape[1]) * found.lost
-    return value, float(_MARGIN * _UNIT * (lost + nu * found.blurred + abs(value) + y.size))
+    return value, float(MARGIN * UNIT * (lost + nu * found.blurred + abs(value) + y.size))
 
 
 def _rows(cp: SummedDesign, factors: Sequence[FloatArray]) -> tuple[FloatArray, FloatArray]:
@@ -189,7 +192,7 @@ def _bound(
     lost = float((np.diagonal(A) / np.diagonal(L) ** 2).sum())
     largest = max(float(np.abs(y).max()), float(np.abs(columns).max()) * float(np.abs(solution).max()))
     blurred = largest * np.sqrt(n / max(r2, 1e-300))
-    return float(_MARGIN * _UNIT * (np.sqrt(n + m) * lost + nu * blurred + abs(value) + n))
+    return float(MARGIN * UNIT * (np.sqrt(n + m) * lost + nu * blurred + abs(value) + n))
 
 
 def recheck_residual(
@@ -223,11 +226,15 @@ def recheck_residual(
         residual, largest = residual - part, max(largest, float(np.abs(part).max()))
     squares, heaviest = _squares(cp, residual, largest)
     r2, known, nu = squares + penalty, float(factor.r2[0]), degrees_of_freedom(cp, reml)
-    blurred = largest * np.sqrt(heaviest * cp.n / max(known, 1e-300))
+    return gap_and_bound(cp, r2, known, nu, 1.0 + largest * np.sqrt(heaviest * cp.n / max(known, 1e-300)))
+
+
+def gap_and_bound(cp: CrossProducts, r2: float, known: float, nu: int, blurred: float) -> tuple[float, float]:
+    """What two values of r2 make of the criterion, and what rounding explains of that."""
     if cp.sigma is not None:
         share = max(known, r2) / cp.sigma**2
-        return abs(r2 - known) / cp.sigma**2, float(_MARGIN * _UNIT * (nu + share) * (1.0 + blurred))
-    return abs(nu * float(np.log(max(r2, 1e-300) / max(known, 1e-300)))), float(_MARGIN * _UNIT * nu * (1.0 + blurred))
+        return abs(r2 - known) / cp.sigma**2, float(MARGIN * UNIT * (nu + share) * blurred)
+    return abs(nu * float(np.log(max(r2, 1e-300) / max(known, 1e-300)))), float(MARGIN * UNIT * nu * blurred)
 
 
 def _squares(cp: SummedDesign, residual: FloatArray, largest: float) -> tuple[float, float]:
@@ -238,6 +245,6 @@ def _squares(cp: SummedDesign, residual: FloatArray, largest: float) -> tuple[fl
     if heavy is None:
         return float((weights * residual**2).sum()), float(weights.max())
     # The model reproduces heavy rows to rounding, which their weight must not blow up; anything beyond it counts.
-    beyond = np.maximum(np.abs(residual) - _MARGIN * _UNIT * largest, 0.0)
+    beyond = np.maximum(np.abs(residual) - MARGIN * UNIT * largest, 0.0)
     left = np.where(heavy, beyond, residual)
     return float((weights * left**2).sum()), float(weights[~heavy].max())

@@ -31,7 +31,7 @@ from bayeslmm.likelihood.sums import Sums
 from bayeslmm.types import FloatArray
 
 # Ratio of sds at which the reference is fitted: close to least squares, yet never worse conditioned than this.
-_RATIO = 100.0
+RATIO = 100.0
 # Digits may cancel up to this factor: three of sixteen.
 CANCELS = 1e3
 # A pass that takes a fit out gains about ten digits; more passes than this need only data without residual.
@@ -197,7 +197,7 @@ def _take_out_reference(cp: SummedDesign, columns: list[FloatArray]) -> SummedDe
     """Take a fit at large variances out of the response where much would cancel."""
     if _surely_keeps(level_sums_of(cp)):
         return cp
-    factors = [_RATIO * np.eye(block.size)[None] for block in cp.blocks]
+    factors = [RATIO * np.eye(block.size)[None] for block in cp.blocks]
     for _ in range(PASSES):
         try:
             factor = cp.sums.evaluate(factors)
@@ -222,7 +222,7 @@ def _surely_keeps(sums: LevelSums) -> bool:
     if not chosen.size:
         return False
     A = sums.D[chosen[:, None], chosen]
-    A.reshape(-1)[:: chosen.size + 1] += (chosen < sums.q_trailing) / _RATIO**2
+    A.reshape(-1)[:: chosen.size + 1] += (chosen < sums.q_trailing) / RATIO**2
     L, failed = lapack.dpotrf(A, lower=1)
     if failed:
         return False

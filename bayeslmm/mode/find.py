@@ -16,6 +16,7 @@ from bayeslmm.design.covariance import canonical, factor_from_theta
 from bayeslmm.likelihood import CrossProducts, Factor, SummedDesign, evaluate
 from bayeslmm.likelihood import parameters as par
 from bayeslmm.likelihood.density_gradient import density_gradient, with_normal_prior
+from bayeslmm.likelihood.rowless import summed_elsewhere
 from bayeslmm.mode.coordinates import Coordinates, term_coordinate
 from bayeslmm.mode.objective import Objective, stated_sigma
 from bayeslmm.mode.optimum import PosteriorMode
@@ -82,7 +83,7 @@ def find_mode(
     likelihood with the fixed effects integrated out.
     """
     held = dict(fixed or {})
-    check_mode(cp.design, priors, reml, held)
+    check_mode(cp.design, priors, reml, held, summed_elsewhere(cp))
     base = optimise(cp, reml, fixed=held or None) if base is None else base
     objective = make_objective(cp, priors, reml, base, held)
     limits = objective.coordinates.bounds()
@@ -101,9 +102,8 @@ def make_objective(
     coordinates = []
     for k, (term, T) in enumerate(zip(own.design.terms, terms, strict=True)):
         owners = term.structure.sd_effects
-        columns = np.stack([np.sqrt((term.Z[:, effects] ** 2).sum(1)) for effects in owners], axis=1)
         fitted = np.sqrt((T**2).sum(-1))[[effects[0] for effects in owners]]
-        unit = np.hypot(fitted, resolution(own, columns, term.group))
+        unit = np.hypot(fitted, resolution(own, k))
         one = term_coordinate(plain, k, term.structure, unit)
         coordinates.append(replace(one, unit=_units(plain, k, unit * np.where(one.absolute, sigma, 1.0), owners)))
     given = {

@@ -27,10 +27,11 @@ from bayeslmm.types import FloatArray
 # Few fits need all digits.
 if TYPE_CHECKING:
     from bayeslmm.likelihood import accurate as acc
+    from bayeslmm.likelihood import recheck_sums
     from bayeslmm.reml import precise as digits
     from bayeslmm.reml.precise import Precise
 else:
-    (acc,) = later("bayeslmm.likelihood", "accurate")
+    acc, recheck_sums = later("bayeslmm.likelihood", "accurate", "recheck_sums")
     (digits,) = later("bayeslmm.reml", "precise")
 
 # Relative sd beyond which the elimination loses digits of the criterion's curvature beside that of other parameters.
@@ -92,7 +93,7 @@ def confirm(criterion: Criterion, result: NewtonResult, starts: FloatArray, max_
         if gap <= bound:
             return Confirmed(result)
     allowed = BUDGET // acc.size_of(criterion.cp)
-    if allowed < 2 or not criterion.cp.sums.batched:
+    if allowed < 2 or criterion.cp.design.facts is not None or not criterion.cp.sums.batched:
         return Confirmed(result, doubt=max(gap, _bound(criterion, result)))
     precise = digits.Precise(criterion)
     wild = float(np.abs(result.x).max(initial=0.0)) > _WILD
@@ -142,11 +143,16 @@ def _gap(criterion: Criterion, result: NewtonResult) -> tuple[float, float]:
     if result.ending is not Ending.converged:
         return 0.0, 0.0
     factors = criterion.factors(result.x)
-    if dense_size(cp) > _DENSE:
+    if cp.design.facts is not None and recheck_sums.compressed_size(cp) > _DENSE:
+        factor = criterion.factor(result.x, factors)
+        gap, bound = recheck_sums.recheck_residual_of_sums(cp, factors, factor, criterion.reml)
+        return gap, max(bound, TOLD)
+    if cp.design.facts is None and dense_size(cp) > _DENSE:
         gap, bound = recheck_residual(cp, factors, criterion.factor(result.x, factors), criterion.reml)
         return gap, max(bound, TOLD)
     value = float(profiled(cp, criterion.factor(result.x, factors), criterion.reml)[0])
-    again, bound = recheck(cp, [T[0] for T in factors], criterion.reml)
+    check = recheck if cp.design.facts is None else recheck_sums.recheck_compressed
+    again, bound = check(cp, [T[0] for T in factors], criterion.reml)
     gap = abs(again - value)
     return (gap, bound) if np.isfinite(gap) else (np.inf, 0.0)
 
@@ -161,7 +167,8 @@ def _bound(criterion: Criterion, result: NewtonResult) -> float:
 
 def with_all_digits(cp: SummedDesign) -> bool:
     """Whether an evaluation with all digits is possible: its rows are those of the sums, and few enough."""
-    return cp.sums.batched and cp.rows != "mixed" and acc.size_of(cp) <= BUDGET
+    there = cp.rows != "mixed" and cp.design.facts is None
+    return cp.sums.batched and there and acc.size_of(cp) <= BUDGET
 
 
 def factor_at(cp: SummedDesign, factors: Sequence[FloatArray], reml: bool, criterion: float) -> Factor:

@@ -40,4 +40,8 @@ def find_ridges(cp: SummedDesign, factors: Sequence[FloatArray], reml: bool) -> 
             T = cp.blocks[b].basis[part, part] @ T if W is None else np.linalg.solve(W, T)
             # At a zero covariance the shape has no effect; what matters is what the structure could do.
             at[position] = structure.theta(T) if np.abs(T).max() > _ZERO else None
+    if cp.design.facts is not None:
+        from bayeslmm.likelihood.ridges_of_sums import ridges_of_sums
+
+        return ridges_of_sums(cp, reml, at, _FLAT)
     return distinct.find_ridges(cp.design, reml, at, _FLAT)

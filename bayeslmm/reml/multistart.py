@@ -11,6 +11,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from bayeslmm.design.design import rows_of_levels
 from bayeslmm.likelihood import conditional_means, derivatives, evaluate, profiled
 from bayeslmm.likelihood import parameters as par
 from bayeslmm.likelihood.crossproducts import CrossProducts, SummedDesign
@@ -42,11 +43,10 @@ def several_expected(cp: SummedDesign) -> bool:
         return False
     terms = cp.design.terms
     few = any(cp.design.groupings[t.group].n_levels < _LEVELS * len(t.structure.rows) for t in terms)
-    return few or any(_is_unequal(block.grouping.codes, block.n_levels) for block in cp.blocks)
+    return few or any(_is_unequal(rows_of_levels(cp.design, block.grouping)) for block in cp.blocks)
 
 
-def _is_unequal(codes: IntArray, n_levels: int) -> bool:
-    rows = np.bincount(codes, minlength=n_levels)
+def _is_unequal(rows: IntArray) -> bool:
     return bool(rows.max() > _UNEQUAL * rows.min())
 
 

@@ -144,6 +144,8 @@ class Optimum:
     def verdict(self) -> str:
         """The status in words, with what it depends on: the ridges, the size of the doubt."""
         doubt = f"; the criterion may be wrong by {self.doubt:.2g}" if self.doubt > 0 else ""
+        if self.cp.design.facts is not None and self.status.ok:
+            doubt += "; confirmed on the sums of the rows, which are not in memory"
         return f"{self.status}{''.join(f'; {ridge}' for ridge in self.ridges)}{doubt}"
 
     @cached_property
@@ -331,9 +333,8 @@ def fit_status(
     doubt: float,
 ) -> FitStatus:
     """The status of an estimate from how the iteration ended and what was found there; `variance` is sigma^2."""
-    y = cp.design.y_less_offset
     converged = np.array(ending is Ending.converged)
-    spread, largest = cp.response.spread, float(np.abs(y).max()) * cp.sigma_unit
+    spread, largest = cp.response.spread, cp.design.largest * cp.sigma_unit
     # One comparison tells nearly all fits.
     perfect = cp.sigma is None and not variance > (_STUCK * spread + _EPSILONS * largest) ** 2
     perfect = perfect and bool(is_perfect(np.array(variance), np.array(spread), np.array(largest), converged))

@@ -282,7 +282,7 @@ class Draws:
 
     @cached_property
     def _finite_moments(self) -> dict[tuple[int, int], int]:
-        return finite_moments(self.design, self.priors)
+        return finite_moments(self.design, self.priors, self.cp if self.design.facts is not None else None)
 
     def _exact(self) -> list[tuple[Parameter, float, float]]:
         if (exact := self.exact) is None:

@@ -187,7 +187,7 @@ def confint(
     elif method == "wald":
         ends = methods.wald(fit.design, fit.cp, optimum, fit._estimates_of(optimum), parameters, level)
     else:
-        ends = methods.pivot(fit.design, parameters, level)
+        ends = methods.pivot(fit.design, fit.cp, parameters, level)
     ends.attrs.update(method=method, level=level)
     if method != "pivot":
         ends.attrs["criterion"] = "REML" if optimum.reml else "ML"

@@ -119,7 +119,7 @@ def _refuse_at_boundary(p: Parameter, estimates: pd.Series) -> None:
         )
 
 
-def pivot(design: Design, labels: Labels, level: float) -> pd.DataFrame:
+def pivot(design: Design, cp: SummedDesign, labels: Labels, level: float) -> pd.DataFrame:
     """Exact intervals of variance ratios and intraclass correlations; by default of all effects that have one.
 
     Raises
@@ -137,13 +137,13 @@ def pivot(design: Design, labels: Labels, level: float) -> pd.DataFrame:
                     f"{p.label} has no pivot: F is one for the ratio of a variance to the residual variance. Ask for "
                     f"'ratio_{what}' or 'icc_{what}', or use method='profile'."
                 )
-        return _frame(chosen, [_pivot(design, p, level) for p in chosen])
+        return _frame(chosen, [_pivot(design if design.facts is None else cp, p, level) for p in chosen])
     found, refused = {}, {}
     for sd in [p for p in parameters(design) if p.kind == "sd"]:
         for kind in ("ratio", "icc"):
             p = replace(sd, kind=kind, label=f"{kind}_{sd.label[3:]}")
             try:
-                found[p] = _pivot(design, p, level)
+                found[p] = _pivot(design if design.facts is None else cp, p, level)
             except DesignError as error:
                 refused[p.label] = str(error)
     if not found:
@@ -153,9 +153,9 @@ def pivot(design: Design, labels: Labels, level: float) -> pd.DataFrame:
     return frame
 
 
-def _pivot(design: Design, p: Parameter, level: float) -> tuple[float, float]:
+def _pivot(source: Design | SummedDesign, p: Parameter, level: float) -> tuple[float, float]:
     from bayeslmm.inference.ratio import pivot_interval
     from bayeslmm.inference.spectral import spectrum
 
-    low, high = (float(end[0]) for end in pivot_interval(spectrum(design, p.position, p.effects), level))
+    low, high = (float(end[0]) for end in pivot_interval(spectrum(source, p.position, p.effects), level))
     return (float(share(np.array(low))), float(share(np.array(high)))) if p.kind == "icc" else (low, high)

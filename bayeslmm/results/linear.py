@@ -218,4 +218,4 @@ def strata(fit: Fit) -> Containment:
             f"ddf='containment' counts the groups of nested factors, and {', '.join(design.groupings)} are not nested "
             "in one another: a comparison has no one stratum. Use ddf='satterthwaite' or 'kenward-roger'."
         )
-    return containment(design.X, ordered, design.n_observations)
+    return containment(design, ordered)

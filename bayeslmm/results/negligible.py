@@ -23,7 +23,7 @@ def column_size(design: Design, p: Parameter) -> float:
 
     Of all columns together where effects share an sd.
     """
-    change = at_means(design, design.terms[p.position])
+    change = at_means(design, p.position)
     return float(effect_sizes(design, p.position, change)[p.effects[0]])
 
 

@@ -59,6 +59,12 @@ class Deciding:
         return f"{self.who[0].upper()}{self.who[1:]}. Without {them} {enumerated(self.changes)}."
 
 
+_NOT_LOOKED_AT = (
+    "The rows are not in memory: residuals were not looked at (fit.residuals() and fit.influence() read the rows "
+    "again, where they fit into memory)."
+)
+
+
 def deciding(fit: Fit) -> Deciding | None:
     """The few rows, or the level of a factor, that decide the verdict on a fit; None if nothing stands out.
 
@@ -88,13 +94,15 @@ def deciding(fit: Fit) -> Deciding | None:
 
 def outlier_notes(fit: Fit) -> list[str]:
     """A line on what decides the verdict, to be said before anything else; none for ordinary fits."""
+    if fit.design.facts is not None:
+        return [_NOT_LOOKED_AT]
     found = deciding(fit)
     return [f"Look here first: {found}"] if found is not None else []
 
 
 def _find(fit: Fit) -> Deciding | None:
     ordinary = fit.status.ok and fit.penalty is None and not fit.optimum.fixed and fit.sigma > 0
-    if not ordinary:
+    if not ordinary or fit.design.facts is not None:
         return None
     return _rows(fit) or _lone_predictors(fit) or _levels(fit)
 

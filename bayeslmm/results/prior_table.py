@@ -15,7 +15,6 @@ from bayeslmm.design.design import Design
 from bayeslmm.design.readable import readable
 from bayeslmm.residual.laws import NormalLaw, UniformLaw
 from bayeslmm.results.labels import Parameter, parameters
-from bayeslmm.types import FloatArray
 
 # Probability that the table speaks of.
 PROBABILITY = 0.95
@@ -125,7 +124,7 @@ def _residual_prior(design: Design, priors: Priors, p: Parameter) -> str:
 
 def _possible(design: Design, priors: Priors) -> list[AtMeans | None]:
     """Where the priors of every term are, or else could be."""
-    return [change or at_means(design, term) for change, term in zip(priors.changes, design.terms, strict=True)]
+    return [change or at_means(design, k) for k, change in enumerate(priors.changes)]
 
 
 def _place(design: Design, priors: Priors, p: Parameter, possible: Sequence[AtMeans | None]) -> str:
@@ -191,12 +190,17 @@ def _sd_units(design: Design, p: Parameter) -> str:
     if p.kind == "sigma" or len(p.effects) > 1:
         return f"units of {design.response}"
     term = design.terms[p.position]
-    return _units(design, term.effects[p.effects[0]], term.Z[:, p.effects[0]])
+    return _units(design, term.effects[p.effects[0]], p.effects[0], p.position)
 
 
-def _units(design: Design, effect: str, column: FloatArray) -> str:
+def _units(design: Design, effect: str, column: int, term: int | None = None) -> str:
     """Units of a coefficient; a column of zeros and ones has none of its own."""
-    if np.isin(column, (-1.0, 0.0, 1.0)).all():
+    if design.facts is None:
+        columns = design.X if term is None else design.terms[term].Z
+        ones = bool(np.isin(columns[:, column], (-1.0, 0.0, 1.0)).all())
+    else:
+        ones = bool(design.facts.signs[design.facts.X if term is None else design.facts.Z(term)][column])
+    if ones:
         return f"units of {design.response}"
     return f"{design.response} per unit of {effect}"
 
@@ -250,7 +254,7 @@ def _coefficient_sentence(design: Design, priors: Priors, p: Parameter) -> str:
         return f"{name} may have any value (flat)."
     else:
         mean, reach = float(priors.beta.centre[j]), float(ndtri(upper) * priors.beta.marginal_sd[j])
-    units = _units(design, p.label, design.X[:, j])
+    units = _units(design, p.label, j)
     return f"{name} is between {mean - reach:.3g} and {mean + reach:.3g} ({units}) with probability {PROBABILITY:g}."
 
 

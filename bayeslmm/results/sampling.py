@@ -21,6 +21,7 @@ from bayeslmm.bayes.progress import Progress, interactive
 from bayeslmm.bayes.propriety import check_posterior
 from bayeslmm.design import Design
 from bayeslmm.design.residual_text import INDEPENDENT
+from bayeslmm.design.rows_elsewhere import gigabytes, memory_of
 from bayeslmm.errors import BayesLMMWarning, ConvergenceWarning, FitError
 from bayeslmm.imports import load
 from bayeslmm.likelihood import SummedDesign
@@ -80,6 +81,8 @@ def sample_posterior(
     if design.residual.names or not design.terms:
         settings = _beside_residuals(design, settings)
     kept = kept_groups(design, settings.keep)
+    if settings.keep is None and design.facts is not None:
+        kept = _that_fit(design, settings.draws, kept)
     log_likelihood = _with_log_likelihood(design, settings, all(kept.values()))
     _check_memory(design, settings, kept, log_likelihood)
     resolved = resolve_priors(design, priors)
@@ -279,6 +282,23 @@ def _check_memory(design: Design, settings: Settings, kept: dict[str, bool], log
         )
 
 
+def _that_fit(design: Design, draws: int, kept: dict[str, bool]) -> dict[str, bool]:
+    """Leave out the random effects of factors whose draws take more memory than rows that are elsewhere may."""
+    limit, chosen = memory_of(design), dict(kept)
+    for group, (levels, effects) in design.sizes.items():
+        needed = 8 * draws * levels * effects
+        if needed > limit:
+            chosen[group] = False
+            warnings.warn(
+                f"{draws:,} draws of the {levels * effects:,} random effects of {group} take {gigabytes(needed)} and "
+                f"are not stored ({gigabytes(limit)} are what the model may keep of data that are elsewhere). "
+                f"keep=[{group!r}] stores them all the same; keep=() says that they are not wanted.",
+                BayesLMMWarning,
+                stacklevel=4,
+            )
+    return chosen
+
+
 def generator(seed: Any) -> np.random.Generator:
     """The generator of a user's ``random_seed``; a `FitError` if it is no seed."""
     return generator_of(seed, error=FitError)
@@ -320,7 +340,7 @@ def _with_log_likelihood(design: Design, settings: Settings, complete: bool) -> 
             "of the two arguments."
         )
     if settings.log_likelihood is None:
-        return complete and design.n * settings.draws <= _LOG_LIKELIHOOD
+        return complete and design.facts is None and design.n * settings.draws <= _LOG_LIKELIHOOD
     return settings.log_likelihood
 
 

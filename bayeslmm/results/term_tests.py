@@ -68,6 +68,8 @@ def _root(fit: Fit, metric: Metric) -> FloatArray:
     if metric == "gls":
         chol = fit.optimum.factor.chol[0, cp.q_trailing :, cp.q_trailing :]
         return np.asarray(np.linalg.solve(cp.fixed.transform.T, chol).T)
+    if design.facts is not None:
+        return np.asarray(np.linalg.qr(design.facts.triangle[:, design.facts.X], mode="r"))
     X = design.X if design.frequency is None else design.X * np.sqrt(design.frequency)[:, None]
     return np.asarray(np.linalg.qr(X, mode="r"))
 

@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike
 from bayeslmm.design.readable import readable
 from bayeslmm.design.theta import check_lam
 from bayeslmm.errors import DesignError
+from bayeslmm.likelihood.rowless import summed_elsewhere
 from bayeslmm.reml import at_theta
 from bayeslmm.results.fit import Fit
 from bayeslmm.teaching import Matrices, MixedModelEquations, build_matrices, effects_by_term, henderson, shrinkage_table
@@ -133,7 +134,9 @@ def shrinkage(fit: Fit) -> pd.DataFrame:
     optimum, beta = fit.optimum, fit.fixef().to_numpy()
     if not fit.design.terms:
         raise DesignError(f"{fit.formula!r} has no random effects, so that there is nothing that is drawn to a mean.")
-    return readable(shrinkage_table(fit.design, optimum.terms, beta, _effects(fit), optimum.lam))
+    return readable(
+        shrinkage_table(fit.design, optimum.terms, beta, _effects(fit), optimum.lam, summed_elsewhere(fit.cp))
+    )
 
 
 def _effects(fit: Fit) -> tuple[FloatArray, ...]:

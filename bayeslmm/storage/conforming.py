@@ -12,6 +12,7 @@ import numpy as np
 
 from bayeslmm.arguments import kind_of, with_article
 from bayeslmm.design.lazy import Lazy
+from bayeslmm.design.row_arrays import RowArray
 
 _NUMBERS: dict[Any, tuple[type, ...]] = {
     bool: (bool, np.bool),
@@ -105,7 +106,7 @@ def _conforms_in_parts(value: Any, origin: Any, parts: tuple[Any, ...]) -> bool:
     if origin is Literal:
         return value in parts
     if origin is np.ndarray:
-        return isinstance(value, np.ndarray) and _right_kind(value, parts[1])
+        return isinstance(value, np.ndarray | RowArray) and _right_kind(value, parts[1])
     if origin is tuple and parts[-1] is not Ellipsis:
         return isinstance(value, tuple) and len(value) == len(parts) and all(map(conforms, value, parts))
     if origin in (tuple, list, Sequence):
@@ -119,7 +120,7 @@ def _conforms_in_parts(value: Any, origin: Any, parts: tuple[Any, ...]) -> bool:
     return isinstance(value, origin)
 
 
-def _right_kind(array: np.ndarray[Any, Any], dtype_hint: Any) -> bool:
+def _right_kind(array: Any, dtype_hint: Any) -> bool:
     scalar = get_args(dtype_hint)
     if not scalar or scalar[0] is Any:
         return True

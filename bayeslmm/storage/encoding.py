@@ -21,6 +21,8 @@ import numpy as np
 import pandas as pd
 
 from bayeslmm.design.design import Design
+from bayeslmm.design.row_arrays import RowArray
+from bayeslmm.design.rows_elsewhere import NoRows
 from bayeslmm.design.stored import with_residual
 from bayeslmm.errors import StorageError
 from bayeslmm.storage.conforming import check_fields
@@ -46,6 +48,14 @@ CLASSES: dict[str, tuple[str, ...]] = {
     "bayeslmm.design.design": ("Design", "Notes", "RandomTerm"),
     "bayeslmm.design.grouping": ("Grouping",),
     "bayeslmm.design.dropped": ("AllRows", "DroppedRows"),
+    "bayeslmm.design.row_facts": ("RowFacts",),
+    "bayeslmm.likelihood.chain_sums": ("ChainRows",),
+    "bayeslmm.likelihood.columns": ("Basis", "Response"),
+    "bayeslmm.likelihood.frame": ("Block", "Frame"),
+    "bayeslmm.likelihood.hierarchy": ("Hierarchy",),
+    "bayeslmm.likelihood.kernels": ("Cells",),
+    "bayeslmm.likelihood.levels": ("Levels",),
+    "bayeslmm.likelihood.structure": ("Elimination",),
     "bayeslmm.design.recipe": ("Column", "NamedContrasts", "Recipe"),
     "bayeslmm.design.reference": ("Covariate", "ReferenceData"),
     "bayeslmm.numerics.newton": ("Step",),
@@ -130,6 +140,8 @@ class Encoder:
             return value if math.isfinite(value) else {_TAG: "float", "value": repr(value)}
         if isinstance(value, np.ndarray):
             return self._array(value, where)
+        if isinstance(value, RowArray):
+            return {_TAG: "rows", "shape": list(value.shape), "dtype": value.dtype.str}
         if type(value) in (tuple, list):
             return {_TAG: type(value).__name__, "items": self._all(value, where)}
         if type(value) is dict:
@@ -236,6 +248,7 @@ class Decoder:
             "float": lambda d: float(d["value"]),
             "array": lambda d: self._arrays[d["key"]],
             "objects": self._objects,
+            "rows": _rows_elsewhere,
             "tuple": lambda d: tuple(self._all(d["items"])),
             "list": lambda d: self._all(d["items"]),
             "dict": lambda d: {self.decode(k): self.decode(v) for k, v in d["items"]},
@@ -303,6 +316,13 @@ class Decoder:
 def _as_now(kind: type, content: dict[str, Any]) -> dict[str, Any]:
     """Fields of a class as they are now, from those that earlier versions wrote."""
     return with_residual(content) if kind is Design else content
+
+
+def _rows_elsewhere(d: dict[str, Any]) -> RowArray:
+    if not _SCALAR.fullmatch(d["dtype"]) and d["dtype"] != "|O":
+        raise ValueError(f"{d['dtype']!r} is no type of a number")
+    shape = tuple(int(k) for k in d["shape"])
+    return RowArray(shape, d["dtype"], NoRows("it was read from a file, which does not have them"))
 
 
 def _timestamp(d: dict[str, Any]) -> pd.Timestamp:

@@ -23,6 +23,10 @@ from bayeslmm.design.stored import check_stored
 from bayeslmm.errors import StorageError
 from bayeslmm.files.writing import FilePath, destination, replacing
 from bayeslmm.likelihood import SummedDesign, cross_products
+from bayeslmm.likelihood.columns import Response
+from bayeslmm.likelihood.hierarchy import Hierarchy
+from bayeslmm.likelihood.levels import Levels
+from bayeslmm.likelihood.rowless import check_sums_of, summed_without_rows, sums_without_rows
 from bayeslmm.likelihood.whitened import whitened_products
 from bayeslmm.mode import PosteriorMode
 from bayeslmm.mode.stored import check_priors, restore_mode
@@ -43,7 +47,14 @@ _REMADE = {"cp", "factor", "original"}
 type Kind = Literal["model", "fit"]
 
 
-def save_parts(path: FilePath, design: Design, optimum: Optimum | None = None, *, overwrite: bool = False) -> Path:
+def save_parts(
+    path: FilePath,
+    design: Design,
+    optimum: Optimum | None = None,
+    *,
+    overwrite: bool = False,
+    sums: SummedDesign | None = None,
+) -> Path:
     """Write a design, or a design and its optimum.
 
     Parameters
@@ -54,6 +65,8 @@ def save_parts(path: FilePath, design: Design, optimum: Optimum | None = None, *
     optimum : Optimum, optional
     overwrite : bool
         Whether an existing file may be replaced. The old one stays until the new one is complete.
+    sums : SummedDesign, optional
+        Of a design whose rows are not in memory.
 
     Returns
     -------
@@ -67,6 +80,10 @@ def save_parts(path: FilePath, design: Design, optimum: Optimum | None = None, *
     target = destination(path, overwrite=overwrite)
     encoder = Encoder()
     content: dict[str, Any] = {"design": encoder.encode(storable(design), "design")}
+    cp = sums if optimum is None else optimum.cp
+    if design.facts is not None and cp is not None:
+        # Without the rows they cannot be made again.
+        content["sums"] = encoder.encode(sums_without_rows(cp), "sums")
     if optimum is not None:
         content["optimum"] = {
             f.name: encoder.encode(getattr(optimum, f.name), f"optimum.{f.name}")
@@ -140,7 +157,7 @@ def unpack(packed: bytes, source: Path) -> dict[str, Any]:
 
 
 def load_parts(path: FilePath) -> tuple[Design, SummedDesign | None, Optimum | None]:
-    """Read what `save_parts` wrote; the last two are None for a model.
+    """Read what `save_parts` wrote; no optimum for a model, and no cross-products where they can be made.
 
     Raises
     ------
@@ -161,7 +178,7 @@ def load_parts(path: FilePath) -> tuple[Design, SummedDesign | None, Optimum | N
             raise ValueError(f"in place of a design it holds {kind_of(design)}")
         check_stored(design)
         if header["kind"] == "model":
-            return design, None, None
+            return design, None if design.facts is None else summed(design, decoder.decode(content["sums"])), None
         stored = {name: decoder.decode(value) for name, value in content["optimum"].items()}
         # Only the mode of a posterior has priors.
         under_priors = "priors" in stored
@@ -172,9 +189,19 @@ def load_parts(path: FilePath) -> tuple[Design, SummedDesign | None, Optimum | N
         if design.residual.names or not design.terms:
             cp = whitened_products(design, stored["lam"])
             return design, cp, known_residuals(restore(cp, stored), design)
-        cp = cross_products(design)
+        cp = cross_products(design) if design.facts is None else summed(design, decoder.decode(content["sums"]))
         optimum = restore_mode(cp, stored) if under_priors else restore(cp, stored)
     return design, cp, optimum
+
+
+def summed(design: Design, stored: Any) -> SummedDesign:
+    """Cross-products of rows that the file does not have."""
+    whole = isinstance(stored, tuple) and len(stored) == 2
+    if not whole or not isinstance(stored[0], Levels | Hierarchy) or not isinstance(stored[1], Response):
+        raise ValueError(f"in place of sums it holds {kind_of(stored)}")
+    sums, response = stored
+    check_sums_of(design, sums, response)
+    return summed_without_rows(design, sums, response)
 
 
 def check_source(source: Path) -> None:

@@ -24,7 +24,8 @@ _EXACT = "biuf"
 # Of names that differ, so many are given.
 _SHOWN = 5
 # Groups that every posterior has.
-_GROUPS = ("posterior", "sample_stats", "observed_data", "constant_data")
+_SAMPLED = ("posterior", "sample_stats")
+_GROUPS = (*_SAMPLED, "observed_data", "constant_data")
 # Beyond 1 in size a correlation may be by rounding.
 _ROUNDING = 1e-9
 _LARGEST_INTEGER = 2**53
@@ -128,7 +129,8 @@ def check_draws(design: Design, tree: Any) -> None:
     ValueError
         What was found.
     """
-    missing = [name for name in _GROUPS if name not in tree.children]
+    needed = _GROUPS if design.facts is None else _SAMPLED
+    missing = [name for name in needed if name not in tree.children]
     if missing:
         raise ValueError(f"the group {missing[0]} is missing")
     layout = make_layout(design)
@@ -151,7 +153,7 @@ def _check_posterior(layout: Layout, posterior: Any) -> None:
         if name not in posterior:
             raise ValueError(f"there are no draws of {name}")
         draws = posterior[name]
-        lengths = tuple(len(layout.coords[dim]) for dim in dims)
+        lengths = tuple(len(layout.sampled_coords[dim]) for dim in dims)
         if draws.dims != ("chain", "draw", *dims) or draws.shape[2:] != lengths or draws.dtype.kind != "f":
             raise ValueError(
                 f"the draws of {name} have dimensions {draws.dims} of lengths {draws.shape} and type {draws.dtype}, "
@@ -161,7 +163,7 @@ def _check_posterior(layout: Layout, posterior: Any) -> None:
             raise ValueError(f"there are no draws of {name}")
         _check_values(layout, name, draws.to_numpy())
         for dim in dims:
-            _same(f"the labels of {dim}", posterior.coords.get(dim), np.asarray(layout.coords[dim]))
+            _same(f"the labels of {dim}", posterior.coords.get(dim), np.asarray(layout.sampled_coords[dim]))
 
 
 def _check_values(layout: Layout, name: str, draws: AnyArray) -> None:
@@ -178,6 +180,8 @@ def _check_values(layout: Layout, name: str, draws: AnyArray) -> None:
 
 def _check_data(design: Design, layout: Layout, tree: Any) -> None:
     """Compare the data beside the draws with the design's, as far as both have them."""
+    if design.facts is not None:
+        return
     observed = tree["observed_data"].to_dataset()
     if layout.response not in observed:
         raise ValueError(f"there is no observed data of {layout.response}")

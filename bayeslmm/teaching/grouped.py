@@ -12,6 +12,8 @@ from bayeslmm.types import BoolArray, FloatArray, IntArray
 
 # A coefficient is determined if the null space of its level's columns (scaled to one length) touches it by no more.
 _ESTIMABLE = 1e-8
+# The same of cross-products: eigenvalues that are none, and squared parts of their vectors that are.
+_NULL, _OPEN = 1e-13, 1e-10
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,18 @@ def cross_products_by_level(Z: FloatArray, grouping: Grouping) -> FloatArray:
     n, c = Z.shape
     products = (Z[:, :, None] * Z[:, None, :]).reshape(n, c * c)
     return level_sums(grouping.codes, products, grouping.n_levels).reshape(-1, c, c)
+
+
+def least_squares_of_grams(A: FloatArray, right: FloatArray) -> FloatArray:
+    """Solutions (J, c) of ``A x = right`` in every level; nan where A (J, c, c) does not determine an entry."""
+    size = np.sqrt(np.diagonal(A, axis1=1, axis2=2))
+    size = np.where(size > 0, size, 1.0)
+    values, vectors = np.linalg.eigh(A / (size[:, :, None] * size[:, None, :]))
+    null = values < _NULL
+    inverse = np.where(null, 0.0, 1.0 / np.where(null, 1.0, values))
+    scaled = (vectors * inverse[:, None, :]) @ (vectors.mT @ (right / size)[..., None])
+    open_ = (vectors**2 * null[:, None, :]).sum(2) > _OPEN
+    return np.where(open_, np.nan, scaled[..., 0] / size)
 
 
 def least_squares_by_level(Z: FloatArray, y: FloatArray, grouping: Grouping) -> LevelFits:

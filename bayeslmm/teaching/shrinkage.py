@@ -8,10 +8,13 @@ import numpy as np
 import pandas as pd
 
 from bayeslmm.design.design import Design, RandomTerm, expanded
+from bayeslmm.design.grouping import Grouping
 from bayeslmm.design.labels import group_labels
+from bayeslmm.likelihood import SummedDesign
+from bayeslmm.likelihood.level_grams import residual_scores, term_grams
 from bayeslmm.residual import NO_PARAMETERS
-from bayeslmm.teaching.grouped import cross_products_by_level, least_squares_by_level
-from bayeslmm.types import FloatArray
+from bayeslmm.teaching.grouped import cross_products_by_level, least_squares_by_level, least_squares_of_grams
+from bayeslmm.types import FloatArray, IntArray
 
 
 def shrinkage_matrices(A: FloatArray, T: FloatArray) -> tuple[FloatArray, FloatArray]:
@@ -45,6 +48,7 @@ def shrinkage_table(
     beta: FloatArray,
     effects: Sequence[FloatArray],
     lam: FloatArray = NO_PARAMETERS,
+    cp: SummedDesign | None = None,
 ) -> pd.DataFrame:
     """One row per term, level and effect.
 
@@ -58,12 +62,16 @@ def shrinkage_table(
         Predictions (BLUPs) of every term.
     lam : FloatArray, shape (k,)
         Parameters of the residual structure.
+    cp : SummedDesign, optional
+        Of a design whose rows are not in memory.
 
     Returns
     -------
     pandas.DataFrame
         See ``REMLResult.shrinkage``.
     """
+    if cp is not None:
+        return _from_sums(cp, terms, beta, effects)
     design = expanded(design)
     predicted = [
         (term.Z * b[design.groupings[term.group].codes]).sum(axis=1)
@@ -91,8 +99,42 @@ def _frame(
     white = design.whitened(np.column_stack([term.Z, partial]), lam, within=grouping)
     W, eigenvalues = shrinkage_matrices(cross_products_by_level(white[:, :-1], grouping), T)
     raw = least_squares_by_level(white[:, :-1], white[:, -1], grouping).coefficients
+    counts = np.bincount(grouping.codes, minlength=len(blup))
+    return _table(term, grouping, names, counts, raw, blup, W, eigenvalues)
+
+
+def _from_sums(
+    cp: SummedDesign, terms: Sequence[FloatArray], beta: FloatArray, effects: Sequence[FloatArray]
+) -> pd.DataFrame:
+    """The table of rows that are not in memory: what is left of the response in a level adds to its prediction."""
+    design, facts = cp.design, cp.design.facts
+    assert facts is not None
+    by_block = [np.concatenate([effects[i] for i in block.terms], axis=1) for block in cp.blocks]
+    scores = residual_scores(cp, beta, by_block)
+    names = {i: labels.term_effects(i) for labels in group_labels(design) for i in labels.terms}
+    frames = dict[int, pd.DataFrame]()
+    for block, score in zip(cp.blocks, scores, strict=True):
+        for i, columns in zip(block.terms, block.slices, strict=True):
+            A, term = term_grams(cp, i), design.terms[i]
+            W, eigenvalues = shrinkage_matrices(A, terms[i])
+            raw = effects[i] + least_squares_of_grams(A, score[:, columns])
+            counts = facts.sizes[term.group]
+            grouping = design.groupings[term.group]
+            frames[i] = _table(term, grouping, names[i], counts, raw, effects[i], W, eigenvalues)
+    return pd.concat([frames[i] for i in range(len(frames))], ignore_index=True)
+
+
+def _table(
+    term: RandomTerm,
+    grouping: Grouping,
+    names: tuple[str, ...],
+    counts: IntArray,
+    raw: FloatArray,
+    blup: FloatArray,
+    W: FloatArray,
+    eigenvalues: FloatArray,
+) -> pd.DataFrame:
     J, c = blup.shape
-    counts = np.bincount(grouping.codes, minlength=J)
     return pd.DataFrame(
         {
             "term": term.label,

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from bayeslmm.arguments import MOST_REFITS, choice, flag, shown, whole
+from bayeslmm.design.alike import same_response, same_weighting
 from bayeslmm.design.readable import HeadedTable, headed
 from bayeslmm.errors import DesignError, FitError
 from bayeslmm.inference.hypothesis import chi_square_tail
@@ -170,17 +171,14 @@ def _check_rows(first: Fit, other: Fit) -> None:
             f"The fits are of different rows, {a.n_observations} and {b.n_observations}"
             f"{hint if dropped else ''}. Fit all of them to the same rows, e.g. data.dropna(subset=[...]) first."
         )
-    if not np.array_equal(a.y, b.y):
+    if not same_response(a, b):
         other_text = a.response != b.response
         why = f"responses {a.response} and {b.response}" if other_text else "other values of the response"
         raise DesignError(
             f"The fits have {why}: their likelihoods are of different numbers and cannot be compared. Fit the same "
             "response, in the same order of rows."
         )
-    one = np.ones(a.n)
-    weights = [one if d.weights is None else d.weights for d in (a, b)]
-    counts = [one if d.frequency is None else d.frequency for d in (a, b)]
-    if not (np.array_equal(weights[0], weights[1]) and np.array_equal(counts[0], counts[1])):
+    if not same_weighting(a, b):
         raise DesignError("The fits have other weights or frequencies, so that one is no special case of the other.")
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from bayeslmm.design.alike import columns_of, elsewhere, known_columns, same_groups
 from bayeslmm.design.design import Design, RandomTerm
 from bayeslmm.inference.mixture import Mixture
 from bayeslmm.inference.null_model import Removal
@@ -46,7 +47,7 @@ class Nesting:
 def step_between(small: Design, large: Design) -> Nesting:
     """Compare two designs on the same rows."""
     extra = large.p - small.p
-    outside = not_spanned(small.X, large.X)
+    outside = _outside(small, None, large, [None])
     obstacle = ""
     if outside.any():
         names = [name for name, out in zip(small.fixed_names, outside, strict=True) if out]
@@ -81,16 +82,28 @@ def not_spanned(columns: FloatArray, by: FloatArray) -> BoolArray:
 
 def same_levels(a: Design, b: Design, group_a: str, group_b: str) -> bool:
     """Whether two grouping factors put the rows into the same groups."""
+    known = same_groups(a, b, group_a, group_b)
+    if known is not None:
+        return known
     first, second = a.groupings[group_a].codes, b.groupings[group_b].codes
     pairs = len(set(zip(first.tolist(), second.tolist(), strict=True)))
     return a.groupings[group_a].n_levels == b.groupings[group_b].n_levels == pairs
 
 
+def _outside(a: Design, part: int | None, b: Design, parts: list[int | None]) -> BoolArray:
+    """Which columns of one design are no combinations of those of another."""
+    if elsewhere(a, b):
+        known = known_columns(a, part, b, parts)
+        if known.all():
+            return ~known
+    return not_spanned(columns_of(a, part), np.hstack([columns_of(b, k) for k in parts]))
+
+
 def _unmatched(small: Design, large: Design) -> tuple[list[RandomTerm], list[int]]:
     """Terms of the smaller model that the larger does not have as they are, and those only the larger has."""
     left, rest = list(range(len(large.terms))), []
-    for term in small.terms:
-        own = next((k for k in left if _same(small, large, term, large.terms[k])), None)
+    for i, term in enumerate(small.terms):
+        own = next((k for k in left if _same(small, large, i, k)), None)
         if own is None:
             rest.append(term)
         else:
@@ -98,19 +111,23 @@ def _unmatched(small: Design, large: Design) -> tuple[list[RandomTerm], list[int
     return rest, left
 
 
-def _same(small: Design, large: Design, a: RandomTerm, b: RandomTerm) -> bool:
+def _same(small: Design, large: Design, i: int, k: int) -> bool:
+    a, b = small.terms[i], large.terms[k]
     return (
         a.structure.keyword == b.structure.keyword
         and a.Z.shape == b.Z.shape
-        and not not_spanned(a.Z, b.Z).any()
         and same_levels(small, large, a.group, b.group)
+        and not _outside(small, i, large, [k]).any()
     )
 
 
 def _has(large: Design, small: Design, term: RandomTerm) -> bool:
     """Whether the effects of a term are among those of the larger model, whatever their covariances."""
-    own = [other.Z for other in large.terms if same_levels(small, large, term.group, other.group)]
-    return bool(own) and not not_spanned(term.Z, np.hstack(own)).any()
+    own: list[int | None] = [
+        k for k, other in enumerate(large.terms) if same_levels(small, large, term.group, other.group)
+    ]
+    place = next(i for i, other in enumerate(small.terms) if other is term)
+    return bool(own) and not _outside(small, place, large, own).any()
 
 
 def _removal(small: Design, large: Design, rest: list[RandomTerm], more: list[int]) -> Removal | None:
@@ -119,7 +136,11 @@ def _removal(small: Design, large: Design, rest: list[RandomTerm], more: list[in
     term, effects = large.terms[more[0]], range(large.terms[more[0]].Z.shape[1])
     if not rest:
         return Removal(more[0], tuple(effects))
-    kept = [k for k in effects if any(np.array_equal(term.Z[:, k], column) for column in rest[0].Z.T)]
+    if elsewhere(small, large):
+        place = next(i for i, other in enumerate(small.terms) if other is rest[0])
+        kept = np.flatnonzero(known_columns(large, more[0], small, [place])).tolist()
+    else:
+        kept = [k for k in effects if any(np.array_equal(term.Z[:, k], column) for column in rest[0].Z.T)]
     if len(kept) != rest[0].Z.shape[1] or len(kept) == len(effects):
         return None
     return Removal(more[0], tuple(k for k in effects if k not in kept), tuple(kept))

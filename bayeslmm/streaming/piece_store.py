@@ -1,0 +1,165 @@
+"""Sums of finished pieces on disk, so that a pass that was broken off goes on."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import pickle
+from collections.abc import Sequence
+from dataclasses import is_dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from bayeslmm import __version__
+from bayeslmm.errors import StorageError
+from bayeslmm.files.writing import as_path, check_folder, made, write_bytes
+from bayeslmm.sources.piecewise import PieceTask
+from bayeslmm.streaming.passes import Plan
+from bayeslmm.types import AnyArray
+
+_SUFFIX = ".sums"
+_DIGEST = hashlib.sha256().digest_size
+# What files may name: numbers of NumPy, and our own classes.
+_NUMPY = {
+    ("numpy", "ndarray"),
+    ("numpy", "dtype"),
+    *(
+        (module, name)
+        for module in ("numpy._core.multiarray", "numpy.core.multiarray")
+        for name in ("_reconstruct", "scalar")
+    ),
+    *((module, "_frombuffer") for module in ("numpy._core.numeric", "numpy.core.numeric")),
+}
+_BUILTIN = {("builtins", name) for name in ("frozenset", "set", "slice", "complex", "range")}
+
+
+class PieceStore:
+    """A folder of sums of pieces.
+
+    Every file is named by what it is of: the columns and pieces of the source, the pass and all that it goes by, and
+    the version. Sums of other models and of data that have changed stand beside it and are not taken.
+
+    Parameters
+    ----------
+    folder : path
+        Made if it does not exist.
+
+    Raises
+    ------
+    StorageError
+        It cannot be written to.
+    """
+
+    def __init__(self, folder: str | os.PathLike[str]) -> None:
+        self._folder = as_path(folder)
+        check_folder(self._folder)
+
+    def names(self, tasks: Sequence[PieceTask], plan: Plan[Any]) -> dict[int, str]:
+        """Names of the sums of pieces, by their numbers."""
+        import joblib
+
+        common = joblib.hash((__version__, np.__version__, pd.__version__, plan))
+        return {
+            task.number: joblib.hash((common, task.number, task.columns, task.most, _identity(task))) for task in tasks
+        }
+
+    def load(self, name: str) -> Any:
+        """Sums, if they are there; None also if the file is damaged."""
+        path = self._path(name)
+        try:
+            content = path.read_bytes()
+            if hashlib.sha256(content[_DIGEST:]).digest() != content[:_DIGEST]:
+                return None
+            return _Reading(io.BytesIO(content[_DIGEST:])).load()
+        except (OSError, pickle.UnpicklingError, EOFError, ValueError, TypeError, AttributeError, ImportError):
+            return None
+
+    def save(self, name: str, sums: Any) -> None:
+        """Keep sums.
+
+        Raises
+        ------
+        StorageError
+            They could not be written.
+        """
+        content = io.BytesIO()
+        _Writing(content, protocol=5).dump(sums)
+        whole = content.getvalue()
+        with made(self._folder):
+            try:
+                write_bytes(self._path(name), hashlib.sha256(whole).digest() + whole, overwrite=True)
+            except StorageError as error:
+                raise StorageError(
+                    f"The sums of a piece ({len(whole):,} bytes) could not be kept: {error} Those that were kept are "
+                    "there still: with more space a second call goes on from them."
+                ) from error
+
+    def _path(self, name: str) -> Path:
+        return self._folder / f"{name}{_SUFFIX}"
+
+
+def _identity(task: PieceTask) -> Any:
+    """What tells a piece from others, and from itself before its file was written again."""
+    own = getattr(task.piece, "identity", None)
+    return own() if callable(own) else task.piece
+
+
+class _Writing(pickle.Pickler):
+    """Indexes as arrays: what pandas would write names functions of its own."""
+
+    def reducer_override(self, obj: Any) -> Any:
+        if isinstance(obj, pd.RangeIndex):
+            return index_of_range, (obj.start, obj.stop, obj.step)
+        if isinstance(obj, pd.Index):
+            if obj.dtype.kind in "iufbmM" and isinstance(obj.dtype, np.dtype):
+                return index_of_numbers, (obj.to_numpy(),)
+            values = obj.tolist()
+            if all(isinstance(value, str) for value in values):
+                return index_of_texts, ("\0".join(values), len(values), str(obj.dtype))
+            return index_of_objects, (values,)
+        return NotImplemented
+
+
+def index_of_range(start: int, stop: int, step: int) -> pd.Index:
+    """An index of equal steps."""
+    return pd.RangeIndex(start, stop, step)
+
+
+def index_of_numbers(values: AnyArray) -> pd.Index:
+    """An index of numbers or times."""
+    return pd.Index(values)
+
+
+def index_of_texts(joined: str, n: int, dtype: str) -> pd.Index:
+    """An index of texts.
+
+    Examples
+    --------
+    >>> index_of_texts("a", 1, "object").tolist()
+    ['a']
+    """
+    return pd.Index(joined.split("\0") if n else [], dtype=dtype)
+
+
+def index_of_objects(values: Sequence[Any]) -> pd.Index:
+    """An index of values of several types."""
+    return pd.Index(list(values), dtype=object)
+
+
+class _Reading(pickle.Unpickler):
+    """Reads sums and nothing else: of ours, a file can name classes that hold values and do nothing."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        if (module, name) in _NUMPY | _BUILTIN:
+            return super().find_class(module, name)
+        if module == __name__ and name.startswith("index_of_"):
+            return super().find_class(module, name)
+        if module.startswith("bayeslmm.") and "." not in name:
+            found = super().find_class(module, name)
+            if isinstance(found, type) and is_dataclass(found):
+                return found
+        raise pickle.UnpicklingError(f"{module}.{name} is no part of sums")
