@@ -14,8 +14,10 @@ from bayeslmm.bayes.target import Target
 from bayeslmm.errors import ConvergenceWarning
 from bayeslmm.likelihood import Factor
 from bayeslmm.likelihood import parameters as par
-from bayeslmm.likelihood.conditional import joint_draws
+from bayeslmm.likelihood.conditional import joint_draws, user_beta
+from bayeslmm.likelihood.normal_prior import internal_prior
 from bayeslmm.likelihood.residual_products import draw_at_points
+from bayeslmm.likelihood.rotation import draw_fixed
 from bayeslmm.numerics.resample import systematic
 from bayeslmm.types import FloatArray, IntArray
 
@@ -132,6 +134,12 @@ def draw_effects(
             part = slice(start, start + step)
             own = [T[part] for T in factors]
             factor = None if at_hand is None else at_hand[0].take(at_hand[1][part])
+            if at_hand is not None and factor is not None and not any(kept) and not cp.q_trailing:
+                # Nothing but beta is asked for, and the factor has all of it.
+                internal = None if prior is None else internal_prior(cp, prior)
+                beta[part] = user_beta(cp, draw_fixed(factor, 0, sigma[part], rng, internal))
+                done = min(start + step, size)
+                continue
             if target.sums is None:
                 drawn = joint_draws(cp, par.block_factors(cp, own), sigma[part], rng, prior, factor=factor)
             else:

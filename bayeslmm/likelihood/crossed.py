@@ -137,9 +137,7 @@ class Crossed(CrossedSums):
                 swept = (own[..., :-1] @ back).transpose(1, 0, 2).reshape(own.shape[1], -1)
                 trace -= swept @ swept.T
         kept = CrossedPieces(point, chol, scores)
-        return Derivatives(
-            tuple(trace[None] for trace in traces), _squares(scores), kept, nu / factor.r2, factor.r2
-        )
+        return Derivatives(tuple(trace[None] for trace in traces), _squares(scores), kept, nu / factor.r2, factor.r2)
 
     def with_column(
         self,
@@ -291,9 +289,7 @@ class Crossed(CrossedSums):
         chol = np.linalg.cholesky(point.left[:p, :p])
         solution = np.linalg.solve(point.left[:p, :p], point.left[:p, p])
         zero = np.zeros(1)
-        return Factor(
-            zero, zero, zero, nothing[..., None], chol[None], solution[None], nothing, zero, crossed=point
-        )
+        return Factor(zero, zero, zero, nothing[..., None], chol[None], solution[None], nothing, zero, crossed=point)
 
 
 def at_one_point(factor: Factor) -> CrossedPoint:

@@ -83,9 +83,7 @@ class Conditional:
         first = small.dot(self._gain, s.fixed[..., :-1] - s.cells.times(b))
         return [first, *(b[span].reshape(block.n_levels, block.size, -1) for block, span in s.others)]
 
-    def row_errors(
-        self, chol: FloatArray, x: FloatArray, known: Sequence[tuple[FloatArray, IntArray]]
-    ) -> FloatArray:
+    def row_errors(self, chol: FloatArray, x: FloatArray, known: Sequence[tuple[FloatArray, IntArray]]) -> FloatArray:
         """See `sums.Sums.row_errors`."""
         out = np.empty(x.shape[0])
         for start in range(0, x.shape[0], _ROWS):
@@ -93,9 +91,7 @@ class Conditional:
             out[rows] = self._errors(chol, x[rows], [(w[rows], codes[rows]) for w, codes in known])
         return out
 
-    def _errors(
-        self, chol: FloatArray, x: FloatArray, known: Sequence[tuple[FloatArray, IntArray]]
-    ) -> FloatArray:
+    def _errors(self, chol: FloatArray, x: FloatArray, known: Sequence[tuple[FloatArray, IntArray]]) -> FloatArray:
         operator, s, k = self.operator, self.s, x.shape[0]
         w, codes = known[0]
         T = operator.T[0]

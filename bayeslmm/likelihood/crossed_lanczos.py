@@ -25,7 +25,7 @@ import numpy as np
 from scipy.linalg import eigh_tridiagonal
 
 from bayeslmm.likelihood import small
-from bayeslmm.likelihood.crossed_operator import Operator, diagonal_of
+from bayeslmm.likelihood.crossed_operator import Operator, diagonal_of, is_regular
 from bayeslmm.types import FloatArray
 
 # Columns that are worked on at once.
@@ -34,8 +34,6 @@ _WIDTH = 8
 _STEPS, _SETTLED = 160, 1e-12
 # Share of the largest eigenvalue of F below which a direction of the derivative is left out.
 _KEPT = 1e-11
-# A relative factor with a smaller singular value than this has no inverse that may be used.
-_REGULAR = 1e-3
 # Fixed vectors, rounds of the iteration that finds them, random ones.
 _FIXED, _ROUNDS, PROBES = 8, 6, 16
 _SEED = 20_240_817
@@ -128,11 +126,6 @@ def log_det(operator: Operator, probes: Probes) -> LogDet:
     return LogDet(sure + float(weights @ values), tuple(slopes), each, tuple(apart))
 
 
-def is_regular(T: FloatArray) -> bool:
-    """Whether the inverse of a relative factor may be used."""
-    return bool(np.linalg.svd(T, compute_uv=False)[-1] > _REGULAR)
-
-
 def _forms(operator: Operator, x: FloatArray) -> list[_Form]:
     """Lanczos' method for every column of x (q, k), with full orthogonalisation."""
     q, k = x.shape
@@ -168,9 +161,7 @@ def _forms(operator: Operator, x: FloatArray) -> list[_Form]:
                 value = _quadrature(alpha[:m, i], beta[: m - 1, i])
                 done[i] = abs(value - last[i]) < _SETTLED * max(1.0, abs(value))
                 last[i] = value
-    return [
-        _form(basis[i], alpha[: length[i], i], beta[: length[i], i], float(norms[i]), root) for i in range(k)
-    ]
+    return [_form(basis[i], alpha[: length[i], i], beta[: length[i], i], float(norms[i]), root) for i in range(k)]
 
 
 def _quadrature(alpha: FloatArray, beta: FloatArray) -> float:
@@ -244,9 +235,11 @@ class _Changes:
     def of_diagonal(self, weights: FloatArray) -> list[FloatArray]:
         """Gradient (c, c) of ``weights' diag(K)`` for weights (q,), for every block."""
         out = [self.first @ weights]
-        for (block, span), T, tiles in zip(self.operator.s.others, self.operator.T[1:], self.operator.inner_tiles, strict=True):
+        for (block, span), T, tiles in zip(
+            self.operator.s.others, self.operator.T[1:], self.operator.inner_tiles, strict=True
+        ):
             own = weights[span].reshape(block.n_levels, block.size)
-            out.append(_back(np.einsum("ja,jab->ab", own, tiles), T))
+            out.append(_back(np.einsum("ja,jab->ba", own, tiles), T))
         return out
 
     def of_form(self, form: _Form) -> list[FloatArray]:
@@ -264,16 +257,17 @@ class _Changes:
             J, c = block.n_levels, block.size
             x = left[span].reshape(J, c, -1).transpose(1, 0, 2).reshape(c, -1)
             y = moved[span].reshape(J, c, -1).transpose(1, 0, 2).reshape(c, -1)
-            out[b] += _back(x @ y.T, T)
+            out[b] += _back(y @ x.T, T)
         return out
 
 
 def _back(slopes: FloatArray, T: FloatArray) -> FloatArray:
-    """Gradient in G from that along ``dG = T dA T'``; zero where T has no inverse."""
+    """Gradient in G from half of that along ``dT = T F``, F triangular; zero where T has no inverse."""
     if not is_regular(T):
         return np.zeros(T.shape)
     inverse = np.linalg.inv(T)
-    return np.asarray(inverse.T @ (0.5 * (slopes + slopes.T)) @ inverse)
+    lower = np.tril(slopes)
+    return np.asarray(inverse.T @ (lower + np.tril(lower, -1).T) @ inverse)
 
 
 def _at_singular(operator: Operator, columns: FloatArray, b: int) -> tuple[FloatArray, FloatArray]:
@@ -285,4 +279,3 @@ def _at_singular(operator: Operator, columns: FloatArray, b: int) -> tuple[Float
     own = columns[span].reshape(block.n_levels, block.size, -1)
     forms = -np.einsum("jak,jbk->kab", own, moved)
     return operator.tiles[b - 1].sum(0), 0.5 * (forms + small.transpose(forms))
-

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
-
 from bayeslmm.likelihood import small
 from bayeslmm.likelihood.crossed_lanczos import LogDet, Probes, log_det
 from bayeslmm.likelihood.crossed_operator import Operator

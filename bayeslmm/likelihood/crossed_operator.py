@@ -19,6 +19,8 @@ from bayeslmm.types import FloatArray
 # Residual of a solution beside its right-hand side, in the metric of the diagonal, and what is still a solution.
 _TOLERANCE, _USABLE = 1e-13, 1e-8
 _ITERATIONS = 3000
+# A relative factor with a smaller singular value than this has no inverse that may be used.
+_REGULAR = 1e-3
 # Iterations without progress after which rounding has been reached.
 _PATIENCE = 20
 
@@ -50,7 +52,9 @@ class Operator:
     def at(cls, s: CrossedSums, factors: Sequence[FloatArray]) -> Operator:
         """At relative factors (c, c)."""
         M, logs = whitening(s.R, factors[0])
-        return cls(s, tuple(factors), M, explained(s.R, factors[0]), float(logs.sum()))
+        # What is estimated depends on which root of a covariance is taken: always the triangular one.
+        T = (factors[0], *(np.linalg.cholesky(T @ T.T) if is_regular(T) else T for T in factors[1:]))
+        return cls(s, T, M, explained(s.R, factors[0]), float(logs.sum()))
 
     def scaled(self, rows: FloatArray, transposed: bool = False) -> FloatArray:
         """Rows (q, k) multiplied by T (or T') of their block."""
@@ -96,6 +100,11 @@ class Operator:
             No convergence: K is singular to rounding.
         """
         return conjugate_gradients(self, right)
+
+
+def is_regular(T: FloatArray) -> bool:
+    """Whether the inverse of a relative factor may be used."""
+    return bool(np.linalg.svd(T, compute_uv=False)[-1] > _REGULAR)
 
 
 def diagonal_of(tiles: Sequence[FloatArray]) -> FloatArray:

@@ -15,8 +15,8 @@ from scipy.linalg import lapack
 
 from bayeslmm.likelihood import small
 from bayeslmm.likelihood.crossed_kernels import add_outer_packed, packed_forms, packed_length, packed_places
-from bayeslmm.likelihood.crossed_lanczos import LogDet, is_regular
-from bayeslmm.likelihood.crossed_operator import Operator
+from bayeslmm.likelihood.crossed_lanczos import LogDet
+from bayeslmm.likelihood.crossed_operator import Operator, is_regular
 from bayeslmm.likelihood.kernels import Cells
 from bayeslmm.types import FloatArray
 

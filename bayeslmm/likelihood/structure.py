@@ -13,10 +13,10 @@ from bayeslmm.types import IntArray
 # Up to this many effects outside the first factor the trailing block is formed densely in one piece, which has
 # the exact Hessian and runs over many points at once.
 DENSE = 120
-# Up to this many effects outside the chain a hierarchy keeps their square block (of which an evaluation with its
-# gradient holds four: 800 MB, 10 s); up to this many a packed triangle is factored at two or three points (7 GB, half an hour on
-# two cores); beyond that the log determinant is estimated.
-SQUARE, PACKED = 5_000, 42_000
+# Up to this many effects outside the chain a hierarchy keeps their square block, of which an evaluation with its
+# gradient holds four (800 MB). Up to this many outside the first factor a packed triangle (0.6 GB, a minute of a
+# processor) makes an estimated log determinant exact; beyond that the estimate, with its error, has to do.
+SQUARE, PACKED = 5_000, 12_000
 
 type Kept = Literal["levels", "hierarchy", "packed", "anchored", "stochastic"]
 
