@@ -22,7 +22,7 @@ def _compiled(function: Callable[..., None]) -> Callable[..., None]:
 
 
 @_compiled
-def explain(
+def explain(  # noqa: C901
     first: int,
     end: int,
     starts: IntArray,
@@ -70,7 +70,7 @@ def explain(
 
 
 @_compiled
-def add_outer_packed(
+def add_outer_packed(  # noqa: C901
     part: int,
     parts: int,
     starts: IntArray,

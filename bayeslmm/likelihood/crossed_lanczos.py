@@ -6,9 +6,9 @@ With D the diagonal of K and ``A = D^-1/2 K D^-1/2`` (which has a unit diagonal)
 
 u_i being few fixed orthonormal vectors and z random signs made orthogonal to them. The probes are the same at all
 points, so that the estimate is a smooth function; ``A - I``, whose trace is zero, takes out what is linear in the
-distance of A from I, and with it most of the noise. In the Krylov space of a probe, ``V'A V`` being tridiagonal with eigenvalues t_i, the derivative
-of ``x'log(A) x`` along dA is ``tr(V F V' dA)``, F made from divided differences of the logarithm: the gradient
-belongs to the value, probe by probe, for the cost of a few more products.
+distance of A from I, and with it most of the noise. In the Krylov space of a probe, ``V'A V`` being tridiagonal with
+eigenvalues t_i, the derivative of ``x'log(A) x`` along dA is ``tr(V F V' dA)``, F made from divided differences of
+the logarithm: the gradient belongs to the value, probe by probe, for the cost of a few more products.
 
 References
 ----------
@@ -117,7 +117,7 @@ def log_det(operator: Operator, probes: Probes) -> LogDet:
     gradients = [np.array([own[b] for own in found]) for b in range(len(operator.T))]
     sure = float(np.log(operator.diagonal).sum())
     known, slopes = changes.of_diagonal(1.0 / operator.diagonal), []
-    for b, (T, own) in enumerate(zip(operator.T, gradients, strict=True)):
+    for b, T in enumerate(operator.T):
         if b and not is_regular(T):
             known[b], gradients[b] = _at_singular(operator, columns, b)
         slopes.append(known[b] + np.tensordot(weights, gradients[b], 1))

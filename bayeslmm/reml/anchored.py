@@ -57,7 +57,9 @@ def refine(criterion: Criterion, result: NewtonResult, max_evaluations: int) -> 
     """Go on from a minimum of the estimated criterion; the criterion, its minimum, and how many points were exact."""
     if criterion.cp.plan.store != "anchored" or result.ending is not Ending.converged:
         return criterion, result, 0
-    for k in range(1, _MOST + 1):
+    points = 0
+    while points < _MOST:
+        points += 1
         sums = criterion.cp.sums.anchored(criterion.factors(result.x))  # type: ignore[attr-defined]
         criterion = replace(criterion, cp=replace(criterion.cp, sums=sums), _last={})
         again = minimise(criterion, result.x, max_evaluations)
@@ -66,7 +68,7 @@ def refine(criterion: Criterion, result: NewtonResult, max_evaluations: int) -> 
         result = replace(again, evaluations=total, steps=result.steps + again.steps)
         if fall < _THERE or result.ending is not Ending.converged:
             break
-    return criterion, result, k
+    return criterion, result, points
 
 
 def estimated(criterion: Criterion, result: NewtonResult, points: int) -> Estimated | None:

@@ -1,9 +1,9 @@
 """Large crossed factors, users x films: REML and the posterior of the variances, ``results/crossed_factors.csv``.
 
-Run as ``python tests/benchmarks/crossed_factors.py FOLDER CASE STORE [posterior]``; FOLDER keeps the simulated data, and
-each run adds its row. Ratings have the shape of MovieLens: activity of users and popularity of films follow power laws,
-no user rates a film twice, every film has at least 10 ratings. Seconds are CPU and wall seconds of the call; memory is
-the peak of the process, data frame included.
+Run as ``python tests/benchmarks/crossed_factors.py FOLDER CASE STORE [posterior]``; FOLDER keeps the simulated data,
+and each run adds its row. Ratings have the shape of MovieLens: activity of users and popularity of films follow power
+laws, no user rates a film twice, every film has at least 10 ratings. Seconds are CPU and wall seconds of the call;
+memory is the peak of the process, data frame included.
 """
 
 from __future__ import annotations

@@ -268,4 +268,4 @@ def test_fits_agree_and_say_what_was_estimated() -> None:
 def test_what_is_refused_says_what_to_do() -> None:
     fit = bl.Model(FORMULAS["two factors"], ratings(), store="stochastic").fit()
     with pytest.raises(bl.FitError, match="store='anchored'"):
-        fit.ranef(se=True)
+        fit.ranef_variances()
