@@ -7,7 +7,7 @@ that is short already.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,6 +15,7 @@ import numpy as np
 from bayeslmm.likelihood import parameters as par
 from bayeslmm.numerics.newton import Ending, NewtonResult, minimise
 from bayeslmm.reml.criterion import Criterion
+from bayeslmm.reml.status import Estimated
 from bayeslmm.types import FloatArray
 
 if TYPE_CHECKING:
@@ -22,35 +23,6 @@ if TYPE_CHECKING:
 
 # Factorisations at most, and the predicted fall of the criterion from an exact point at which it is the minimum.
 _MOST, _THERE = 3, 1e-6
-
-
-@dataclass(frozen=True)
-class Estimated:
-    """How far an estimated log determinant may lead a fit astray.
-
-    Attributes
-    ----------
-    probes : int
-        Random vectors it is estimated from.
-    exact_points : int
-        Points at which it was exact.
-    criterion : float
-        Standard error of the criterion at the estimate.
-    share : float
-        Standard error of the estimates (of that combination where it is largest) over their own standard error.
-    """
-
-    probes: int
-    exact_points: int
-    criterion: float
-    share: float
-
-    def __str__(self) -> str:
-        points = f" and {self.exact_points} exact evaluations" if self.exact_points else ""
-        return (
-            f"log determinant from {self.probes} random vectors{points}: criterion +- {self.criterion:.2g}, "
-            f"variance parameters +- {self.share:.1g} of their standard errors"
-        )
 
 
 def refine(criterion: Criterion, result: NewtonResult, max_evaluations: int) -> tuple[Criterion, NewtonResult, int]:

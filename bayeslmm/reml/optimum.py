@@ -26,7 +26,7 @@ from bayeslmm.reml.fixed import Held, free_entries, hold
 from bayeslmm.reml.identified import Ridge, find_ridges
 from bayeslmm.reml.penalty import Penalty
 from bayeslmm.reml.scale import exponent, scale_shift, scaled_down, scaled_factor
-from bayeslmm.reml.status import FitStatus
+from bayeslmm.reml.status import Estimated, FitStatus
 from bayeslmm.reml.zeros import NO_RANK, TRY_ZERO, go_on, snap
 from bayeslmm.residual import NO_PARAMETERS
 from bayeslmm.types import BoolArray, FloatArray
@@ -34,7 +34,6 @@ from bayeslmm.types import BoolArray, FloatArray
 # Few fits need more than one kind of evaluation.
 if TYPE_CHECKING:
     from bayeslmm.reml import anchored
-    from bayeslmm.reml.anchored import Estimated
 else:
     (anchored,) = later("bayeslmm.reml", "anchored")
 
