@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Self
+from typing import Self, cast
 
 import numpy as np
 from scipy import sparse
@@ -190,8 +190,7 @@ class Crossed(CrossedSums):
             point = factor.crossed
             if point is None:
                 operator = Operator.at(self, [T[k] for T in factors])
-                # Effects need no determinant.
-                point = evaluate_point(operator, None)
+                point = evaluate_point(operator)
             sd = None if sigma is None else float(sigma[k])
             for all_draws, one in zip(out, Conditional(point).effects(beta, sd, rng), strict=True):
                 all_draws[k] = one
@@ -284,7 +283,7 @@ class Crossed(CrossedSums):
 
     def _evaluate_fixed(self, factors: Factors) -> Factor:
         """What beta and effects need at one point, without a determinant."""
-        point = evaluate_point(Operator.at(self, [T[0] for T in factors]), None)
+        point = evaluate_point(Operator.at(self, [T[0] for T in factors]))
         p, nothing = self.frame.p, np.zeros((1, 0))
         chol = np.linalg.cholesky(point.left[:p, :p])
         solution = np.linalg.solve(point.left[:p, :p], point.left[:p, p])
@@ -316,4 +315,6 @@ def _merged_cells(Q: FloatArray, one: Cells, other: Cells) -> Cells:
         pattern.sum_duplicates()
         values.append(pattern.data)
     assert pattern is not None
-    return Cells(pattern.indptr, pattern.indices, one.width, np.stack(values, axis=1))
+    return Cells(
+        cast("IntArray", pattern.indptr), cast("IntArray", pattern.indices), one.width, np.stack(values, axis=1)
+    )

@@ -117,6 +117,6 @@ def refuse_variances(operator: Operator) -> None:
     raise FitError(
         f"Conditional variances of all effects need the inverse of a {q:,} x {q:,} matrix, "
         f"{4e-9 * q * q:.0f} GB, which store='stochastic' does not form. Means need none: "
-        "fit.ranef(). Standard errors of single predictions are there: fit.predict(rows, se=True). Where the "
-        "memory is there, store='anchored' forms it."
+        "fit.ranef(), and fit.predict(rows) has the standard errors of single rows. Where the memory is there, "
+        "store='anchored' forms it."
     )

@@ -43,7 +43,7 @@ def workers() -> int:
         from numba import config
     except Exception:
         return 1
-    return max(1, min(_PARTS, int(config.NUMBA_NUM_THREADS)))
+    return max(1, min(_PARTS, int(getattr(config, "NUMBA_NUM_THREADS", 1))))
 
 
 def _side_by_side(tasks: list[Callable[[], None]]) -> None:
@@ -111,8 +111,14 @@ def add_outer_packed(cells: Cells, out: FloatArray, half: int, sign: float) -> N
         _side_by_side([task(i) for i in range(parts)])
         return
     rows = cells.rows()
-    product = sparse.coo_array(sparse.tril(rows.T @ rows))
-    np.add.at(out, packed_places(*product.coords, half), sign * product.data)
+    add_sparse(out, rows.T @ rows, half, sign)
+
+
+def add_sparse(out: FloatArray, symmetric: sparse.sparray, half: int, sign: float = 1.0) -> None:
+    """Add a sparse symmetric matrix to a full packed lower triangle."""
+    entries = sparse.coo_array(sparse.tril(symmetric))
+    rows, columns = (np.asarray(x, dtype=np.int64) for x in entries.coords)
+    np.add.at(out, packed_places(rows, columns, half), sign * entries.data)
 
 
 def packed_forms(cells: Cells, table: FloatArray, half: int) -> FloatArray:

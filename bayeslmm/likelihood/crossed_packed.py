@@ -14,7 +14,7 @@ from scipy import sparse
 from scipy.linalg import lapack
 
 from bayeslmm.likelihood import small
-from bayeslmm.likelihood.crossed_kernels import add_outer_packed, packed_forms, packed_length, packed_places
+from bayeslmm.likelihood.crossed_kernels import add_outer_packed, add_sparse, packed_forms, packed_length, packed_places
 from bayeslmm.likelihood.crossed_lanczos import LogDet
 from bayeslmm.likelihood.crossed_operator import Operator, is_regular
 from bayeslmm.likelihood.kernels import Cells
@@ -82,8 +82,7 @@ def factor_packed(operator: Operator) -> Packed:
     every = np.arange(2 * half)
     out[packed_places(every, every, half)] = 1.0
     turned = _turned(operator)
-    inner = sparse.coo_array(sparse.tril(turned.T @ s.products @ turned))
-    np.add.at(out, packed_places(*inner.coords, half), inner.data)
+    add_sparse(out, turned.T @ s.products @ turned, half)
     add_outer_packed(explained_cells(operator), out, half, -1.0)
     if half:
         out, failed = lapack.dpftrf(2 * half, out, uplo="L", overwrite_a=1)

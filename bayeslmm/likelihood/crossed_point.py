@@ -102,8 +102,11 @@ class CrossedPoint:
         return [x - score[..., :-1] @ beta for x, score in zip(found, self.scores, strict=True)]
 
 
-def evaluate_point(operator: Operator, log_det: LogDet) -> CrossedPoint:
-    """Eliminate all effects at one point."""
+_UNKNOWN = LogDet(float("nan"), (), np.zeros(0), ())
+
+
+def evaluate_point(operator: Operator, log_det: LogDet = _UNKNOWN) -> CrossedPoint:
+    """Eliminate all effects at one point; solutions need no determinant."""
     s = operator.s
     swept = small.dot(operator.M, s.fixed)
     right = operator.scaled(s.within + s.cells.transposed_times(swept), transposed=True)

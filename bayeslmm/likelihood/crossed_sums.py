@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import cast
 
 import numpy as np
 from scipy import sparse
@@ -172,7 +173,7 @@ def _all_cells(Q: FloatArray, codes: IntArray, J: int, others: Sequence[FactorCo
     """Between part of the other factors' effects; every cell of a level has all columns of that level."""
     width, k = sum(factor.q for factor in others), Q.shape[1]
     if not width:
-        return Cells(np.zeros(J + 1, dtype=np.int32), np.zeros(0, dtype=np.int32), 0, np.zeros((0, k)))
+        return Cells(np.zeros(J + 1, dtype=np.int64), np.zeros(0, dtype=np.int64), 0, np.zeros((0, k)))
     single = len(others) == 1 and others[0].Z.shape[1] == 1
     values, pattern = [], None
     for e in range(k):
@@ -186,7 +187,7 @@ def _all_cells(Q: FloatArray, codes: IntArray, J: int, others: Sequence[FactorCo
     assert pattern is not None
     stacked = values[0][:, None] if k == 1 else np.stack(values, axis=1)
     # One type for both: SciPy would copy them for every product.
-    return Cells(pattern.indptr, pattern.indices, width, stacked)
+    return Cells(cast("IntArray", pattern.indptr), cast("IntArray", pattern.indices), width, stacked)
 
 
 def _entries(
@@ -199,7 +200,7 @@ def _entries(
             place = factor.codes.astype(np.int32)
             if c > 1 or start:
                 place = place * np.int32(c) + np.int32(start + a)
-            yield weights * factor.Z[:, a], rows, place
+            yield weights * factor.Z[:, a], cast("IntArray", rows), cast("IntArray", place)
         start += factor.q
 
 
