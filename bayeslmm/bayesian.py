@@ -120,7 +120,9 @@ def sample(
 
     def fitted() -> tuple[SummedDesign, Optimum]:
         optimum = own._optimum(True)
-        return (optimum.cp if own._design.residual.names else own.cross_products), optimum
+        # Exact points that the fit was refined with serve its posterior, too.
+        refined = optimum.estimated is not None
+        return (optimum.cp if own._design.residual.names or refined else own.cross_products), optimum
 
     drawn = sample_posterior(own._design, priors, settings, fitted)
     if isinstance(random_seed, int | np.integer):

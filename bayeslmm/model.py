@@ -85,11 +85,15 @@ class Model(Specification):
         ``ar1h``, ``toep``), e.g. ``cs(0 + f | g)``.
     frequency : str or array of shape (rows,), optional
         How many identical rows each row stands for, whole numbers. The fit is that of the rows written out.
-    store : {"auto", "levels", "hierarchy"}
-        How sums over the rows are kept; results are the same to rounding. ``"levels"``: the largest grouping factor
-        level by level, all other effects in one dense piece (fast where these are few, with exact second derivatives);
-        ``"hierarchy"``: nested factors one after the other, crossed ones in the cells that occur (for many of them).
-        By default whichever suits the number of effects outside the largest factor.
+    store : {"auto", "levels", "hierarchy", "packed", "anchored", "stochastic"}
+        How sums over the rows are kept; results of the first two are the same to rounding. ``"levels"``: the largest
+        grouping factor level by level, all other effects in one dense piece (fast where these are few, with exact
+        second derivatives); ``"hierarchy"``: nested factors one after the other, crossed ones in the cells that occur
+        (for many of them). The others are for crossed factors with thousands of levels, of which nothing is filled in:
+        solutions by conjugate gradients, the log determinant ``"stochastic"`` (estimated from random vectors, its error
+        stated by `fit.optimum.estimated`), ``"anchored"`` (the same, then made exact at two or three points by a packed
+        Cholesky factor) or ``"packed"`` (by that at every point). By default whichever suits the number of effects
+        outside the largest factor.
     na_action : {"drop", "exclude", "fail"}
         Rows with missing values in a column that is used: left out, counted and listed; the same, and fitted values,
         residuals, predictions of the model's own rows and simulated responses have all rows of the data, in their

@@ -68,6 +68,8 @@ class Diagnostics:
         posterior draws.
     self_check : SelfCheck or None
         What a second computation by other means says.
+    log_det_error : float or None
+        Standard error of differences of log densities across the posterior, where log determinants are estimated.
     """
 
     method: str
@@ -79,6 +81,7 @@ class Diagnostics:
     points: int
     surrogate_error: float | None = None
     self_check: SelfCheck | None = None
+    log_det_error: float | None = None
 
     def __repr__(self) -> str:
         check, surrogate = self.self_check, self.surrogate_error
@@ -89,6 +92,7 @@ class Diagnostics:
             "log evidence": f"{self.log_evidence:.4f}",
             "grid": None if self.quadrature_error is None else f"relative error {self.quadrature_error:.1e}",
             "polynomial": None if surrogate is None else f"error of log densities {surrogate:.1e}",
+            "log determinant": None if self.log_det_error is None else f"standard error {self.log_det_error:.1e}",
             "self-check": None if check is None else "; ".join(check.faults) or f"passed, by {check.route}",
         }
         return listing(f"Diagnostics of {self.method}: {'reliable' if self.reliable else 'not reliable'}", rows)
@@ -96,7 +100,8 @@ class Diagnostics:
     @property
     def reliable(self) -> bool:
         """Whether the draws can be used as they are: weights, grid and polynomial are good enough, the check passed."""
-        wrong = self.surrogate_error is not None and not self.surrogate_error < _BAD_ERROR
+        errors = (self.surrogate_error, self.log_det_error)
+        wrong = any(error is not None and not error < _BAD_ERROR for error in errors)
         good = trustworthy(self.pareto_k, self.largest_weight, self.efficiency)
         return self.resolved and self.checked and not wrong and good
 
@@ -321,7 +326,8 @@ def _points(
     wrong = 0.0
     if isinstance(target, sur.SurrogateTarget):
         checked = sur.check(target, sample, _CHECKS[not target.cp.sums.batched], rng, progress)
-        diagnostics, wrong = replace(diagnostics, surrogate_error=checked.error), checked.largest
+        noise = sur.estimated_error(target, sample)
+        diagnostics, wrong = replace(diagnostics, surrogate_error=checked.error, log_det_error=noise), checked.largest
     by_grid = evidence if method == "quadrature" else None
     verdict = check_sample(target, start, weighted, sigma, by_grid, exact, second, wrong)
     diagnostics = replace(diagnostics, self_check=verdict)

@@ -441,6 +441,25 @@ def check(target: SurrogateTarget, sample: Weighted, count: int, rng: np.random.
     return Check(float(np.sqrt(np.mean(difference**2))), float(np.abs(difference).max()), count)
 
 
+def estimated_error(target: Target, sample: Weighted) -> float | None:
+    """Standard error of a difference of log densities across the posterior whose log determinants are estimated."""
+    cp, weights = target.cp, normalised(sample.log_weights)
+    if cp.plan.store not in ("anchored", "stochastic"):
+        return None
+    x = sample.points.x
+    centre = weights @ x
+    sd = np.sqrt(weights @ (x - centre) ** 2)
+    found = []
+    for sign in (-1.0, 1.0):
+        factors = par.block_factors(cp, target.terms(centre[None] + sign * sd)[0])
+        point = evaluate(cp, factors).crossed
+        assert point is not None
+        found.append(point.log_det.values)
+    # Two standard deviations apart, as two draws are on the average or less.
+    change = 0.5 * (found[1] - found[0])
+    return float(change.std(ddof=1) / np.sqrt(change.size))
+
+
 def cost(cp: CrossProducts) -> float:
     """Doubles that one evaluation touches: where many, a surrogate pays."""
     return cp.sums.cost

@@ -14,7 +14,7 @@ from bayeslmm.design import data as checks
 from bayeslmm.design import dominant
 from bayeslmm.design.choice import chosen_structures, term_structure
 from bayeslmm.design.covariance import CovarianceStructure
-from bayeslmm.design.design import Design, Notes, RandomTerm, Store
+from bayeslmm.design.design import STORES, Design, Notes, RandomTerm, Store
 from bayeslmm.design.dot import without_dot
 from bayeslmm.design.dropped import AllRows, DroppedRows
 from bayeslmm.design.estimable import combinations
@@ -81,7 +81,7 @@ def build_design(
     frequency : str or array of shape (rows,), optional
         How many identical rows each row stands for: whole numbers, 0 leaves the row out. The design is that of the
         rows written out, ``data.loc[data.index.repeat(frequency)]``. A string is a column or an expression.
-    store : {"auto", "levels", "hierarchy"}
+    store : {"auto", "levels", "hierarchy", "packed", "anchored", "stochastic"}
         How sums over the rows will be kept.
     na_action : {"drop", "exclude", "fail"}
         Rows with missing values are left out; are left out and have nan in results by row; are an error.
@@ -149,7 +149,7 @@ def build_design(
         dropped=dropped,
         frequency=counts,
         recipe=make_recipe(parsed, columns, known, extra_namespace, asked.scale, combined, counts, residual_names),
-        store=choice("store", store, ("auto", "levels", "hierarchy"), DesignError),
+        store=choice("store", store, STORES, DesignError),
         all_rows=every,
         sigma=None if per_row.residual_sd is None else 1.0,
     )

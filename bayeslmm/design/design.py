@@ -21,7 +21,8 @@ from bayeslmm.types import AnyArray, FloatArray, IntArray
 
 # How sums over the rows are kept: the largest factor level by level and all else in one dense piece, or nested factors
 # one after the other and crossed ones in cells; by the number of effects outside the largest factor if "auto".
-type Store = Literal["auto", "levels", "hierarchy"]
+type Store = Literal["auto", "levels", "hierarchy", "packed", "anchored", "stochastic"]
+STORES: tuple[Store, ...] = ("auto", "levels", "hierarchy", "packed", "anchored", "stochastic")
 
 
 @by_value
@@ -106,7 +107,7 @@ class Design:
         How to evaluate the formula on other rows; None for a design put together by hand.
     notes : Notes
         What is odd about the data, in words; no part of what makes two designs equal.
-    store : {"auto", "levels", "hierarchy"}
+    store : {"auto", "levels", "hierarchy", "packed", "anchored", "stochastic"}
         How sums over the rows are kept, which changes no result; no part of what makes two designs equal.
     all_rows : AllRows or None
         The rows of the data, where results by row are to have them all (``na_action="exclude"``).

@@ -15,6 +15,7 @@ from bayeslmm.likelihood.level_sums import LevelSums, Moments
 from bayeslmm.types import BoolArray, FloatArray, IntArray
 
 if TYPE_CHECKING:
+    from bayeslmm.likelihood.crossed_point import CrossedPoint
     from bayeslmm.likelihood.elimination import Eliminated
     from bayeslmm.likelihood.large import Dense
 
@@ -54,6 +55,8 @@ class Factor:
         The same for cross-products stored as a hierarchy.
     replicated : bool
         Whether every point has a response of its own.
+    crossed : CrossedPoint or None
+        The same for crossed factors of which nothing is filled in.
     """
 
     log_det: FloatArray
@@ -67,6 +70,7 @@ class Factor:
     first: tuple[FloatArray, FloatArray] | None = None
     hierarchy: tuple[Eliminated, Dense] | None = None
     replicated: bool = False
+    crossed: CrossedPoint | None = None
 
     def take(self, chosen: IntArray) -> Factor:
         """What draws and densities at some of the points need, in that order."""
@@ -84,7 +88,7 @@ class Factor:
 
     def part(self, chosen: IntArray) -> Factor:
         """Some of the points, with what derivatives need; all of a single one that is kept as a hierarchy."""
-        if self.hierarchy is not None:
+        if self.hierarchy is not None or self.crossed is not None:
             return self
         return replace(
             self.take(chosen),

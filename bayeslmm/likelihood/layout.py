@@ -6,6 +6,12 @@ from dataclasses import dataclass
 
 from bayeslmm.likelihood.crossproducts import CrossProducts
 
+_LOG_DETERMINANTS = {
+    "packed": "exact, by a packed Cholesky factor at every point",
+    "anchored": "estimated, then exact at two or three points",
+    "stochastic": "estimated from random vectors, the same at all points",
+}
+
 
 @dataclass(frozen=True)
 class BlockStructure:
@@ -18,9 +24,9 @@ class BlockStructure:
         J.
     size : int
         c, effects per level.
-    role : {"level by level", "nested", "dense"}
+    role : {"level by level", "nested", "dense", "operator"}
         ``"nested"``: also level by level, after the factors nested in it; ``"dense"``: part of the matrix that is
-        factored as a whole.
+        factored as a whole; ``"operator"``: part of one of which only products are formed.
     """
 
     group: str
@@ -42,9 +48,11 @@ class Structure:
     ----------
     blocks : tuple of BlockStructure
         In the order of elimination.
-    store : {"levels", "hierarchy"}
+    store : {"levels", "hierarchy", "packed", "anchored", "stochastic"}
         ``"levels"``: the first factor level by level, the rest dense, for one or many points at once with exact
-        second derivatives; ``"hierarchy"``: nested factors one after the other, crossed ones in cells.
+        second derivatives; ``"hierarchy"``: nested factors one after the other, crossed ones in cells; the others: the
+        first factor level by level, the rest as an operator, whose log determinant is exact at all points, at some, or
+        estimated.
     dense : int
         Rows of the matrix that is factored as a whole: dense random effects and fixed effects.
     cells : int
@@ -70,16 +78,20 @@ class Structure:
 
     def __str__(self) -> str:
         lines = [f"{b.group}: {b.n_levels:,} levels x {b.size}, {b.role}" for b in self.blocks]
+        if self.store in _LOG_DETERMINANTS:
+            lines.append(f"log determinant: {_LOG_DETERMINANTS[self.store]}")
         lines.append(f"dense matrix: {self.dense:,} x {self.dense:,}")
         if self.cells:
-            lines.append(f"cells with the dense factors: {self.cells:,} ({100 * self.fill:.3g} % of all)")
+            others = "other" if self.store in _LOG_DETERMINANTS else "dense"
+            lines.append(f"cells with the {others} factors: {self.cells:,} ({100 * self.fill:.3g} % of all)")
         lines.append(f"{self.numbers:,} numbers stored, about {self.flops:.2g} multiplications per evaluation")
         return "\n".join(lines)
 
 
 def describe_structure(cp: CrossProducts) -> Structure:
     """Structure of the cross-products of a design."""
-    roles = ["level by level" if k == 0 else "nested" if k < cp.plan.chain else "dense" for k in range(len(cp.blocks))]
+    later = "operator" if cp.plan.store in ("packed", "anchored", "stochastic") else "nested"
+    roles = ["level by level" if k == 0 else later if k < cp.plan.chain else "dense" for k in range(len(cp.blocks))]
     blocks = tuple(
         BlockStructure(b.grouping.name, b.n_levels, b.size, role) for b, role in zip(cp.blocks, roles, strict=True)
     )

@@ -105,11 +105,15 @@ def sum_up(
 
 
 def _sums(frame: Frame, rows: FrameRows) -> Sums:
-    if frame.plan.store != "hierarchy":
+    if frame.plan.store == "levels":
         return Levels.of(frame, rows)
-    from bayeslmm.likelihood.hierarchy import Hierarchy
+    if frame.plan.store == "hierarchy":
+        from bayeslmm.likelihood.hierarchy import Hierarchy
 
-    return Hierarchy.of(frame, rows)
+        return Hierarchy.of(frame, rows)
+    from bayeslmm.likelihood.crossed import Crossed
+
+    return Crossed.of(frame, rows)
 
 
 def _settled(cp: SummedDesign, columns: list[FloatArray]) -> SummedDesign:

@@ -21,6 +21,7 @@ from bayeslmm.types import FloatArray, IntArray
 
 if TYPE_CHECKING:
     from bayeslmm.likelihood.chain_sums import ChainSums
+    from bayeslmm.likelihood.crossed_sums import CrossedSums
 
 # Relative sds of a start stay between these: a start at zero would be a saddle, one far out slow.
 _SMALLEST, _LARGEST = 0.1, 1e6
@@ -47,6 +48,26 @@ def chain_start(h: ChainSums) -> list[FloatArray]:
 def chain_squares(h: ChainSums) -> list[FloatArray]:
     """Sums of squares (J, c) of the columns of every level of every block."""
     return [np.diagonal(F, axis1=1, axis2=2) for F in _chain_moments(h)[1]]
+
+
+def crossed_start(s: CrossedSums) -> list[FloatArray]:
+    """The same where nothing is filled in."""
+    return _one_by_one(*_crossed_moments(s))
+
+
+def crossed_squares(s: CrossedSums) -> list[FloatArray]:
+    """Sums of squares (J, c) of the columns of every level of every block."""
+    return [np.diagonal(F, axis1=1, axis2=2) for F in _crossed_moments(s)[1]]
+
+
+def _crossed_moments(s: CrossedSums) -> tuple[list[FloatArray], list[FloatArray], float]:
+    y, Rt = s.fixed[..., -1:], small.transpose(s.R)
+    sums, products = [small.dot(Rt, y)[..., 0]], [small.dot(Rt, s.R)]
+    of_others = s.within[:, -1:] + s.cells.transposed_times(y)
+    for (block, span), tiles in zip(s.others, s.diagonal_tiles, strict=True):
+        sums.append(of_others[span].reshape(block.n_levels, block.size))
+        products.append(tiles)
+    return sums, products, float(_within(s.n, s.frame.p, s.D[-1, -1], s.R, float((y**2).sum())))
 
 
 def _one_by_one(sums: list[FloatArray], products: list[FloatArray], within: float) -> list[FloatArray]:

@@ -27,7 +27,7 @@ class Work:
 
     Attributes
     ----------
-    name : {"levels", "hierarchy"}
+    name : {"levels", "hierarchy", "packed", "anchored", "stochastic"}
     cells : int
         Combinations of the first factor and the dense effects that are stored.
     fill : float

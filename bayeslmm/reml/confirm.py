@@ -110,7 +110,9 @@ def confirm_only(criterion: Criterion, x: FloatArray) -> Confirmed | None:
     mean squares determine the variances, and each has its degrees of freedom.
     """
     cp, factors = criterion.cp, criterion.factors(x)
-    if cp.rows == "mixed" or dense_size(cp) > _DENSE or any(smallest_bound(T[0]) <= TRY_ZERO[0] for T in factors):
+    if cp.rows == "mixed" or cp.design.facts is not None or dense_size(cp) > _DENSE:
+        return None
+    if any(smallest_bound(T[0]) <= TRY_ZERO[0] for T in factors):
         return None
     try:
         factor = criterion.factor(x, factors)
@@ -147,7 +149,9 @@ def _gap(criterion: Criterion, result: NewtonResult) -> tuple[float, float]:
         factor = criterion.factor(result.x, factors)
         gap, bound = recheck_sums.recheck_residual_of_sums(cp, factors, factor, criterion.reml)
         return gap, max(bound, TOLD)
-    if cp.design.facts is None and dense_size(cp) > _DENSE:
+    # A log determinant that is estimated states its own error.
+    estimated = cp.plan.store in ("anchored", "stochastic")
+    if cp.design.facts is None and (estimated or dense_size(cp) > _DENSE):
         gap, bound = recheck_residual(cp, factors, criterion.factor(result.x, factors), criterion.reml)
         return gap, max(bound, TOLD)
     value = float(profiled(cp, criterion.factor(result.x, factors), criterion.reml)[0])

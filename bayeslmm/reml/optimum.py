@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
@@ -13,6 +13,7 @@ from bayeslmm.design.covariance import canonical, factor_from_theta, smallest_bo
 from bayeslmm.design.distinct import reproduces_any_response
 from bayeslmm.design.screen import fill
 from bayeslmm.equality import by_value
+from bayeslmm.imports import later
 from bayeslmm.likelihood import Factor, SummedDesign, derivatives, evaluate, profiled
 from bayeslmm.likelihood import parameters as par
 from bayeslmm.likelihood.criteria import residual_variance
@@ -25,10 +26,16 @@ from bayeslmm.reml.fixed import Held, free_entries, hold
 from bayeslmm.reml.identified import Ridge, find_ridges
 from bayeslmm.reml.penalty import Penalty
 from bayeslmm.reml.scale import exponent, scale_shift, scaled_down, scaled_factor
-from bayeslmm.reml.status import FitStatus
+from bayeslmm.reml.status import Estimated, FitStatus
 from bayeslmm.reml.zeros import NO_RANK, TRY_ZERO, go_on, snap
 from bayeslmm.residual import NO_PARAMETERS
 from bayeslmm.types import BoolArray, FloatArray
+
+# Few fits need more than one kind of evaluation.
+if TYPE_CHECKING:
+    from bayeslmm.reml import anchored
+else:
+    (anchored,) = later("bayeslmm.reml", "anchored")
 
 # A residual sd below this share of what the fixed effects leave, or of the rounding of y, is no variance.
 _PERFECT = 1e-11
@@ -107,6 +114,8 @@ class Optimum:
         likelihood); 0 for a fit that an independent evaluation has confirmed.
     lam : FloatArray, shape (k,)
         Parameters of the residual structure; empty for equal variances and for precision weights.
+    estimated : Estimated or None
+        How far a log determinant that is not exact may have led astray.
     """
 
     cp: SummedDesign
@@ -127,6 +136,7 @@ class Optimum:
     penalty: Penalty | None = None
     doubt: float = 0.0
     lam: FloatArray = field(default_factory=lambda: NO_PARAMETERS)
+    estimated: Estimated | None = None
 
     def __repr__(self) -> str:
         name, ended = "REML" if self.reml else "ML", self.status.name.replace("_", " ")
@@ -146,7 +156,8 @@ class Optimum:
         doubt = f"; the criterion may be wrong by {self.doubt:.2g}" if self.doubt > 0 else ""
         if self.cp.design.facts is not None and self.status.ok:
             doubt += "; confirmed on the sums of the rows, which are not in memory"
-        return f"{self.status}{''.join(f'; {ridge}' for ridge in self.ridges)}{doubt}"
+        noise = "" if self.estimated is None else f"; {self.estimated}"
+        return f"{self.status}{''.join(f'; {ridge}' for ridge in self.ridges)}{doubt}{noise}"
 
     @cached_property
     def gradient(self) -> FloatArray:
@@ -223,8 +234,13 @@ def optimise(
     result = solve(starts.best[held.free])
     if result.ending is Ending.converged:
         result = find_lower(criterion, result, starts, solve)
+    said = None
+    if cp.plan.store in ("anchored", "stochastic"):
+        criterion, result, points = anchored.refine(criterion, result, max_evaluations)
+        said = anchored.estimated(criterion, result, points)
     known = np.array([one[held.free] for one in (starts.best, *starts.others)])
-    return _finish(criterion, confirm(criterion, result, known, max_evaluations), fixed or {})
+    found = _finish(criterion, confirm(criterion, result, known, max_evaluations), fixed or {})
+    return found if said is None else replace(found, estimated=said)
 
 
 def _scaled_up(cp: SummedDesign, optimum: Optimum, power: int) -> Optimum:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from enum import Enum
 
 from bayeslmm.design.screen import fill
@@ -63,3 +64,32 @@ class FitStatus(Enum):
 
     def __repr__(self) -> str:
         return fill(f"<{type(self).__name__}.{self.name}: {self.text.partition(': ')[2]}>", indent="  ")
+
+
+@dataclass(frozen=True)
+class Estimated:
+    """How far an estimated log determinant may lead a fit astray.
+
+    Attributes
+    ----------
+    probes : int
+        Random vectors it is estimated from.
+    exact_points : int
+        Points at which it was exact.
+    criterion : float
+        Standard error of the criterion at the estimate.
+    share : float
+        Standard error of the estimates (of that combination where it is largest) over their own standard error.
+    """
+
+    probes: int
+    exact_points: int
+    criterion: float
+    share: float
+
+    def __str__(self) -> str:
+        points = f" and {self.exact_points} exact evaluations" if self.exact_points else ""
+        return (
+            f"log determinant from {self.probes} random vectors{points}: criterion +- {self.criterion:.2g}, "
+            f"variance parameters +- {self.share:.1g} of their standard errors"
+        )

@@ -34,6 +34,8 @@ _AGREES = 1e-8
 _NOTHING = 1e-10
 # Relative difference of slopes at a zero: second differences of what the criterion is made of.
 _SLOPES = 1e-4
+# Standard errors of an estimated log determinant by which two of one point may differ.
+_STANDARD_ERRORS = 8.0
 _ENDINGS = {status: Ending[status.name] for status in FitStatus if status.name in Ending.__members__}
 
 
@@ -185,6 +187,9 @@ def _check_criterion(optimum: Optimum) -> None:
     # Standard deviations far apart leave the criterion fewer digits than its size suggests.
     rounding = 10.0 * _problem(optimum).rounding(optimum.internal)
     allowed = _AGREES * (1.0 + abs(value)) + 10.0 * optimum.doubt + (rounding if rounding > TOLD else 0.0)
+    if optimum.factor.crossed is not None:
+        # Of a log determinant that was made exact at some points, the estimate is computed here.
+        allowed += _STANDARD_ERRORS * optimum.factor.crossed.log_det.error
     if not abs(value - found) <= allowed and optimum.status is not FitStatus.non_finite:
         raise ValueError(
             f"the criterion in the file is {found!r}, but the parameters and the data in the file give {value!r}"

@@ -65,7 +65,8 @@ def in_words(found: Diagnostics | Mapping[str, float], n: int) -> str:
         return f"{n:,} {certificate_text(found)}"
     checked = ", checked by a second computation" if found.self_check is not None else ""
     if found.quadrature_error is not None and found.quadrature_error < _EXACT:
-        return f"{n:,} independent draws, exact to {max(found.quadrature_error, _ROUNDING):.0e}{checked}"
+        error = max(found.quadrature_error, _ROUNDING, found.log_det_error or 0.0)
+        return f"{n:,} independent draws, exact to {error:.0e}{checked}"
     return f"{n:,} independent draws{checked}"
 
 
@@ -78,4 +79,6 @@ def certificate_text(found: Diagnostics | Mapping[str, float]) -> str:
         text += f", quadrature error below {max(found.quadrature_error, _ROUNDING):.0e}"
     if found.surrogate_error is not None:
         text += f", error of the polynomial {found.surrogate_error:.0e}"
+    if found.log_det_error is not None:
+        text += f", standard error of log determinants {found.log_det_error:.0e}"
     return text if found.self_check is None else f"{text}, {found.self_check}"

@@ -92,6 +92,8 @@ def _notes(fit: Fit) -> list[str]:
         f"{criterion} {fit.criterion:.2f}; log likelihood {fit.loglik:.2f}; AIC {fit.aic:.2f}; BIC {fit.bic:.2f}",
         f"Status: {_status(fit.status)}",
     ]
+    if fit.optimum.estimated is not None:
+        notes.append(f"Estimated: {fit.optimum.estimated}")
     if fit.design.sigma is not None:
         notes.append(f"Residual: {known_text(fit.design)}, not estimated")
     notes += [f"Fixed, not estimated: theta of {fit.design.terms[i].label}" for i in fit.optimum.fixed]

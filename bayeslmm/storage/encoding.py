@@ -77,7 +77,7 @@ CLASSES: dict[str, tuple[str, ...]] = {
     "bayeslmm.design.distinct": ("Ridge",),
     "bayeslmm.reml.optimum": ("Vanished",),
     "bayeslmm.reml.penalty": ("Penalty",),
-    "bayeslmm.reml.status": ("FitStatus",),
+    "bayeslmm.reml.status": ("Estimated", "FitStatus"),
     "bayeslmm.bayes.at_means": ("AtMeans",),
     "bayeslmm.bayes.coefficient_priors": ("StudentT",),
     "bayeslmm.bayes.collapsed": ("ChainDiagnostics", "Diagnostics"),

@@ -1,0 +1,73 @@
+"""The log determinant of K: exact, estimated, or exact at one point with the estimate of what lies between."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from bayeslmm.likelihood import small
+from bayeslmm.likelihood.crossed_lanczos import LogDet, Probes, log_det
+from bayeslmm.likelihood.crossed_operator import Operator
+from bayeslmm.likelihood.crossed_packed import exact_log_det
+from bayeslmm.types import FloatArray
+
+
+@dataclass(frozen=True)
+class Anchor:
+    """A point at which the log determinant and its gradient are known exactly, with what the probes say there.
+
+    Elsewhere it is the exact value, plus the exact slope, plus by how much the estimate leaves its own tangent: the
+    error is of second order in the distance.
+
+    Attributes
+    ----------
+    G : tuple of FloatArray, each (c, c)
+    exact, estimate : LogDet
+    """
+
+    G: tuple[FloatArray, ...]
+    exact: LogDet
+    estimate: LogDet
+
+    @classmethod
+    def at(cls, operator: Operator, probes: Probes) -> Anchor:
+        estimate = log_det(operator, probes)
+        return cls(tuple(T @ T.T for T in operator.T), exact_log_det(operator)[0], estimate)
+
+    def correct(self, there: LogDet, operator: Operator) -> LogDet:
+        """The estimate at another point, corrected by what is known here."""
+        away = [T @ T.T - G for T, G in zip(operator.T, self.G, strict=True)]
+        known, own = self.exact, self.estimate
+        value = known.value + there.value - own.value
+        values = known.value + there.values - own.values
+        for b, change in enumerate(away):
+            value += float(((known.gradient[b] - own.gradient[b]) * change).sum())
+            values = values + ((known.gradient[b] - own.gradients[b]) * change).sum((1, 2))
+        gradient = tuple(a + b - c for a, b, c in zip(known.gradient, there.gradient, own.gradient, strict=True))
+        gradients = tuple(a + b - c for a, b, c in zip(known.gradient, there.gradients, own.gradients, strict=True))
+        return LogDet(value, gradient, values, gradients)
+
+
+def find_log_det(operator: Operator, probes: Probes | None, anchor: Anchor | None) -> LogDet:
+    """``log |I + Z G Z'|`` with its gradient in the covariance of every block.
+
+    Parameters
+    ----------
+    operator : Operator
+    probes : Probes or None
+        None for the exact one.
+    anchor : Anchor or None
+    """
+    if probes is None:
+        found = exact_log_det(operator)[0]
+    else:
+        found = log_det(operator, probes)
+        if anchor is not None:
+            found = anchor.correct(found, operator)
+    R = operator.s.R
+    own = small.dot(small.transpose(R), small.dot(operator.M, R)).sum(0)
+    return LogDet(
+        found.value + operator.log_first,
+        (found.gradient[0] + own, *found.gradient[1:]),
+        found.values + operator.log_first,
+        (found.gradients[0] + own, *found.gradients[1:]),
+    )
