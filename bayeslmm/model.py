@@ -32,7 +32,7 @@ from bayeslmm.types import FloatArray
 
 # A model is made and fitted without what else may be asked of it.
 if TYPE_CHECKING:
-    from bayeslmm import bayesian, simulating, views
+    from bayeslmm import bayesian, simulating, summed, views
     from bayeslmm.bayes.default_priors import PriorSpec
     from bayeslmm.faces import Posterior
     from bayeslmm.files.writing import FilePath
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from bayeslmm.results.cross_validation import CrossValidation
     from bayeslmm.storage import fits, posteriors
 else:
-    bayesian, simulating, views = later("bayeslmm", "bayesian", "simulating", "views")
+    bayesian, simulating, summed, views = later("bayeslmm", "bayesian", "simulating", "summed", "views")
     penalised, residual_optimum = later("bayeslmm.reml", "penalised", "residual_optimum")
     fits, posteriors = later("bayeslmm.storage", "fits", "posteriors")
 
@@ -160,6 +160,7 @@ class Model(Specification):
         self._arguments = arguments
         self._optima: dict[bool, Optimum] = {}
 
+    from_sums = summed.from_sums
     simulate = simulating.simulate
     matrices = views.matrices
     criterion_at = views.criterion_at
@@ -325,7 +326,10 @@ class Model(Specification):
             )
         text = self.formula if formula is None else updated_formula(self.formula, formula)
         given = {name: _ARGUMENTS[name] if value is None else value for name, value in options.items()}
-        return Model(text, table, **{**self._arguments, **given})
+        return (Model if self._sums is None else self._with_sums)(text, table, **{**self._arguments, **given})
+
+    def _with_sums(self, text: str, table: Any, **arguments: Any) -> Model:
+        return type(self).from_sums(text, table, **(self._sums or {}), **arguments)
 
     def _mode(
         self, priors: PriorSpec, reml: bool, penalty: Penalty | None, limit: int, fixed: dict[int, FloatArray]

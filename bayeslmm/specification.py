@@ -25,6 +25,8 @@ class Specification:
     _table: Any = None
     # What it was made with besides formula and table.
     _arguments: Mapping[str, Any] | None = None
+    # Columns of the sums, of a model of cells.
+    _sums: Mapping[str, str] | None = None
     # Whether there is no response that could be fitted.
     planned: ClassVar[bool] = False
 

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from bayeslmm.design.cells import Cells
 from bayeslmm.design.covariance import CovarianceStructure
 from bayeslmm.design.dropped import AllRows, DroppedRows
 from bayeslmm.design.grouping import Grouping
@@ -111,6 +112,8 @@ class Design:
         The rows of the data, where results by row are to have them all (``na_action="exclude"``).
     sigma : float or None
         The residual standard deviation where it is known, units of y; None where it is to be estimated.
+    cells : Cells or None
+        Where only sums over cells are known (`Model.from_sums`): the rows have these sums, and are no observations.
     """
 
     formula: str
@@ -131,6 +134,7 @@ class Design:
     store: Store = field(default="auto", repr=False, compare=False)
     all_rows: AllRows | None = field(default=None, repr=False)
     sigma: float | None = field(default=None, repr=False)
+    cells: Cells | None = field(default=None, repr=False)
 
     def __repr__(self) -> str:
         size = f"{self.observations}, {self.p} fixed effects, {self.q} random effects"
@@ -149,6 +153,8 @@ class Design:
     @property
     def observations(self) -> str:
         """The number of observations in words."""
+        if self.cells is not None:
+            return f"{self.n_observations} observations in {len(self.cells)} cells"
         return f"{self.n_observations} observations" + ("" if self.frequency is None else f" in {self.n} rows")
 
     @property
@@ -266,4 +272,5 @@ def expanded(design: Design) -> Design:
         index=design.index[copies],
         frequency=None,
         all_rows=None,
+        cells=None,
     )

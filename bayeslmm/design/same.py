@@ -15,7 +15,7 @@ def same_design(a: Design, b: Design) -> bool:
         return True
     if (a.formula, a.n, a.fixed_names, list(a.groupings)) != (b.formula, b.n, b.fixed_names, list(b.groupings)):
         return False
-    if not same_values(a.residual, b.residual):
+    if not same_values(a.residual, b.residual) or not same_values(a.cells, b.cells):
         return False
     return all(_equal(x, y) for x, y in zip(_arrays(a), _arrays(b), strict=True))
 

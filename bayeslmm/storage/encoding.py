@@ -37,6 +37,7 @@ _PLAIN = (str, int, bool, type(None))
 _NUMERIC = "biufcMmUS"
 # What files hold: module to its classes. A name that is not here is never looked up.
 CLASSES: dict[str, tuple[str, ...]] = {
+    "bayeslmm.design.cells": ("Cells",),
     "bayeslmm.design.contrasts": ("Treatment",),
     "bayeslmm.design.covariance.autoregressive": ("AR1", "HeterogeneousAR1"),
     "bayeslmm.design.covariance.compound": ("CompoundSymmetry", "HeterogeneousCompoundSymmetry"),

@@ -1,0 +1,112 @@
+"""From a formula and a table of cells with sums of the response to a design."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from bayeslmm.arguments import kind_of
+from bayeslmm.design.build import build_design
+from bayeslmm.design.cell_sums import SumColumns, read_sums, stand_in
+from bayeslmm.design.design import Design
+from bayeslmm.design.dropped import DroppedRows
+from bayeslmm.design.formula import parse_formula
+from bayeslmm.design.lazy import Labels, LabelsByReason
+from bayeslmm.design.names import literal
+from bayeslmm.design.tables import open_table, to_pandas
+from bayeslmm.errors import DesignError, FormulaError
+from bayeslmm.types import IntArray
+
+
+def build_from_sums(formula: str, cells: Any, columns: SumColumns, arguments: Mapping[str, Any]) -> Design:
+    """Evaluate a formula on a table of cells.
+
+    Parameters
+    ----------
+    formula : str
+    cells : pandas, polars or pyarrow table
+        One row per cell.
+    columns : SumColumns
+    arguments : mapping
+        Of `build_design`, without ``frequency``.
+
+    Returns
+    -------
+    Design
+        Its rows have the sums of the cells.
+
+    Raises
+    ------
+    FormulaError, DesignError
+    """
+    if not isinstance(formula, str):
+        raise FormulaError(f"The formula is {kind_of(formula)}, not a string such as 'y ~ x + (x | g)'.")
+    frame = _frame(cells)
+    response = _response(formula)
+    sums = read_sums(frame, columns)
+    _check_response(response, columns, frame)
+    labels = frame.index
+    frame = frame.reset_index(drop=True)
+    # Of no observations there is no mean; they are left out for their number.
+    frame[response] = np.where(sums.n > 0, sums.mean, 0.0)
+    design = build_design(formula, frame, **arguments, frequency=sums.n)
+    kept = np.asarray(design.index, dtype=np.int64)
+    return stand_in(_labelled(design, labels, kept), sums.ss[kept])
+
+
+def _frame(cells: Any) -> pd.DataFrame:
+    """A copy of the table; keys that stand in the index, where groupby puts them, become columns."""
+    table, _ = open_table(cells)
+    frame = pd.DataFrame(to_pandas(table)).copy(deep=False)
+    named = [name for name in frame.index.names if name is not None and name not in frame]
+    if named and len(named) == frame.index.nlevels:
+        frame = frame.reset_index()
+    frame.columns = pd.Index([str(name) for name in frame.columns], dtype=object)
+    return frame
+
+
+def _response(formula: str) -> str:
+    """The name of the response.
+
+    Raises
+    ------
+    DesignError
+        An expression.
+    """
+    text = parse_formula(formula).response
+    name = text.strip("`")
+    if text not in (name, f"`{name}`") or not (name.isidentifier() or text.startswith("`")):
+        raise DesignError(
+            f"The response is {text!r}, and sums over cells are those of one response: they do not say what the sums "
+            "of a function of it would be. Sum that function itself, and give it a name: 'log_y ~ ...' with the "
+            "number, mean and sum of squares of log(y)."
+        )
+    return name
+
+
+def _check_response(response: str, columns: SumColumns, frame: pd.DataFrame) -> None:
+    location = columns.mean or columns.total
+    if response in frame and response != location:
+        raise DesignError(
+            f"The table of cells has a column {literal(response)}, the response, and its mean is said to be in "
+            f"{literal(str(location))}. Name the column that the mean is in (mean={response!r}), or drop the other."
+        )
+
+
+def _labelled(design: Design, labels: pd.Index, kept: IntArray) -> Design:
+    """The design of cells that were numbered, with the labels that they have in the table."""
+    if isinstance(labels, pd.RangeIndex) and labels.equals(pd.RangeIndex(len(labels))):
+        return design
+    out = replace(design, index=labels[kept].to_numpy())
+    if len(design.dropped):
+        places = {reason: list(rows) for reason, rows in design.dropped.reasons.items()}
+        reasons = {reason: Labels(labels[rows]) for reason, rows in places.items()}
+        left_out = np.setdiff1d(np.arange(len(labels)), kept)
+        out = replace(out, dropped=DroppedRows(Labels(labels[left_out]), LabelsByReason(reasons)))
+    if design.all_rows is not None:
+        out = replace(out, all_rows=replace(design.all_rows, index=labels.to_numpy()))
+    return out
