@@ -8,7 +8,7 @@ from typing import Any, Literal
 from bayeslmm.design import CovarianceStructure
 from bayeslmm.design.cell_sums import SumColumns
 from bayeslmm.design.design import Store
-from bayeslmm.design.from_sums import build_from_sums
+from bayeslmm.design.from_sums import build_from_sums, cells_frame
 from bayeslmm.design.padding import NaAction
 from bayeslmm.design.residual_translation import refuse_elsewhere
 from bayeslmm.design.tables import kept_table
@@ -112,7 +112,7 @@ def _from_sums[Made: Specification](
         "residual_sd": residual_sd,
         "residual": residual,
     }
-    table = kept_table(cells)
+    table = cells_frame(kept_table(cells))
     model = cls.__new__(cls)
     model._design = build_from_sums(formula, table, SumColumns.of(sums), arguments)
     model._optima, model._table, model._arguments = {}, table, arguments

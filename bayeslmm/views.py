@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Literal, overload
 from numpy.typing import ArrayLike
 
 from bayeslmm.arguments import flag
+from bayeslmm.design.observations import need_observations
 from bayeslmm.design.theta import check_lam
 from bayeslmm.errors import DesignError
 from bayeslmm.faces import fit_result
@@ -61,6 +62,7 @@ def to(model: Specification, package: str, *, reml: bool = True, data: str = "df
     """
     from bayeslmm.exporting import export
 
+    need_observations(model.design, "to() writes a call on a table")
     return export(model.design, package, reml=reml, data=data)
 
 

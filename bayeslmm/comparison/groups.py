@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from bayeslmm.comparison.compared import Compared
-from bayeslmm.design.design import Design, expanded
+from bayeslmm.design.design import Design
 from bayeslmm.faces import Posterior
 from bayeslmm.residual import each_point
 from bayeslmm.results.digits import in_digits
@@ -26,7 +26,7 @@ def group_table(both: Compared) -> pd.DataFrame:
     frame = both.reml.shrinkage().rename(columns={"raw": "no_pooling"})
     frame = frame.drop(columns=["weight_min", "weight_max"])
     frame["posterior_mean"] = _by_row(frame, both.posterior.ranef())
-    design = expanded(both.design)
+    design = both.design
     drawn = np.concatenate([_weights(both.posterior, design, i, both.level) for i in range(len(design.terms))])
     frame["weight_mean"], frame["weight_low"], frame["weight_high"] = drawn.T
     for name, known in (("cond_sd", True), ("plug_in_sd", False)):

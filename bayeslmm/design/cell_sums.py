@@ -151,9 +151,7 @@ def _numbers(what: str, name: str, frame: pd.DataFrame) -> FloatArray:
     return values
 
 
-def _refuse(
-    what: str, columns: Mapping[str, FloatArray], bad: BoolArray, frame: pd.DataFrame, remedy: str
-) -> NoReturn:
+def _refuse(what: str, columns: Mapping[str, FloatArray], bad: BoolArray, frame: pd.DataFrame, remedy: str) -> NoReturn:
     """An error with the values and rows concerned."""
     places = np.flatnonzero(bad)[:_SHOWN]
     texts = [", ".join(f"{name} = {values[i]:.10g}" for name, values in columns.items()) for i in places]
@@ -216,9 +214,7 @@ def _squares(
     return (n - 1.0) * (given if what == "variance" else given**2)
 
 
-def _centred(
-    sum_sq: FloatArray, name: str, n: FloatArray, mean: FloatArray, frame: pd.DataFrame
-) -> FloatArray:
+def _centred(sum_sq: FloatArray, name: str, n: FloatArray, mean: FloatArray, frame: pd.DataFrame) -> FloatArray:
     """Sums of squares about the mean from raw ones, if enough digits are left."""
     some = n > 0
     about = np.where(some, n * np.where(some, mean, 0.0) ** 2, 0.0)
@@ -262,7 +258,7 @@ def stand_in(design: Design, ss: FloatArray) -> Design:
     -------
     Design
         A cell of n observations with mean m has rows at ``m + d`` and ``m - e`` with frequencies ``n // 2`` and the
-        rest, such that mean and sum of squares are those of the cell; one row where the sum of squares is 0.
+        rest, such that mean and sum of squares are those of the cell; one row where n is 1.
 
     Raises
     ------
@@ -270,7 +266,7 @@ def stand_in(design: Design, ss: FloatArray) -> Design:
         Doubles near the means are too coarse for the spread.
     """
     assert design.frequency is not None
-    count, pair = design.frequency, ss > 0
+    count, pair = design.frequency, design.frequency > 1
     rows = np.repeat(np.arange(design.n), 1 + pair)
     first = np.cumsum(1 + pair) - (1 + pair)
     few = count // 2

@@ -22,14 +22,14 @@ from bayeslmm.errors import DesignError, FormulaError
 from bayeslmm.types import IntArray
 
 
-def build_from_sums(formula: str, cells: Any, columns: SumColumns, arguments: Mapping[str, Any]) -> Design:
+def build_from_sums(formula: str, frame: pd.DataFrame, columns: SumColumns, arguments: Mapping[str, Any]) -> Design:
     """Evaluate a formula on a table of cells.
 
     Parameters
     ----------
     formula : str
-    cells : pandas, polars or pyarrow table
-        One row per cell.
+    frame : pandas.DataFrame
+        One row per cell, see `cells_frame`.
     columns : SumColumns
     arguments : mapping
         Of `build_design`, without ``frequency``.
@@ -45,12 +45,11 @@ def build_from_sums(formula: str, cells: Any, columns: SumColumns, arguments: Ma
     """
     if not isinstance(formula, str):
         raise FormulaError(f"The formula is {kind_of(formula)}, not a string such as 'y ~ x + (x | g)'.")
-    frame = _frame(cells)
     response = _response(formula)
     sums = read_sums(frame, columns)
     _check_response(response, columns, frame)
     labels = frame.index
-    frame = frame.reset_index(drop=True)
+    frame = frame.reset_index(drop=True)  # a copy
     # Of no observations there is no mean; they are left out for their number.
     frame[response] = np.where(sums.n > 0, sums.mean, 0.0)
     design = build_design(formula, frame, **arguments, frequency=sums.n)
@@ -58,8 +57,14 @@ def build_from_sums(formula: str, cells: Any, columns: SumColumns, arguments: Ma
     return stand_in(_labelled(design, labels, kept), sums.ss[kept])
 
 
-def _frame(cells: Any) -> pd.DataFrame:
-    """A copy of the table; keys that stand in the index, where groupby puts them, become columns."""
+def cells_frame(cells: Any) -> pd.DataFrame:
+    """The table as a frame; keys that stand in the index, where groupby puts them, become columns.
+
+    Raises
+    ------
+    DesignError
+        No table.
+    """
     table, _ = open_table(cells)
     frame = pd.DataFrame(to_pandas(table)).copy(deep=False)
     named = [name for name in frame.index.names if name is not None and name not in frame]

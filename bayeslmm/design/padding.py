@@ -103,7 +103,7 @@ def row_labels(design: Design) -> AnyArray:
 
 
 def by_row(design: Design, values: FloatArray, name: str) -> pd.Series:
-    """A result with one value per row of the design, (n,), for the user; one per cell where the rows stand for cells."""
+    """A result with one value per row of the design, (n,), for the user; of cells one each."""
     return pd.Series(padded(design, values), index=row_labels(design), name=name)
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from bayeslmm.design.design import Design, RandomTerm, expanded
+from bayeslmm.design.design import Design, RandomTerm
 from bayeslmm.design.labels import group_labels
 from bayeslmm.residual import NO_PARAMETERS
 from bayeslmm.teaching.grouped import cross_products_by_level, least_squares_by_level
@@ -64,7 +64,6 @@ def shrinkage_table(
     pandas.DataFrame
         See ``REMLResult.shrinkage``.
     """
-    design = expanded(design)
     predicted = [
         (term.Z * b[design.groupings[term.group].codes]).sum(axis=1)
         for term, b in zip(design.terms, effects, strict=True)
@@ -92,7 +91,7 @@ def _frame(
     W, eigenvalues = shrinkage_matrices(cross_products_by_level(white[:, :-1], grouping), T)
     raw = least_squares_by_level(white[:, :-1], white[:, -1], grouping).coefficients
     J, c = blup.shape
-    counts = np.bincount(grouping.codes, minlength=J)
+    counts = np.bincount(grouping.codes, design.counts, J).astype(np.int64)
     return pd.DataFrame(
         {
             "term": term.label,
