@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -326,10 +327,8 @@ class Model(Specification):
             )
         text = self.formula if formula is None else updated_formula(self.formula, formula)
         given = {name: _ARGUMENTS[name] if value is None else value for name, value in options.items()}
-        return (Model if self._sums is None else self._with_sums)(text, table, **{**self._arguments, **given})
-
-    def _with_sums(self, text: str, table: Any, **arguments: Any) -> Model:
-        return type(self).from_sums(text, table, **(self._sums or {}), **arguments)
+        made: Callable[..., Model] = Model if self._sums is None else partial(Model.from_sums, **self._sums)
+        return made(text, table, **{**self._arguments, **given})
 
     def _mode(
         self, priors: PriorSpec, reml: bool, penalty: Penalty | None, limit: int, fixed: dict[int, FloatArray]

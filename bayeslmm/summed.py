@@ -14,11 +14,11 @@ from bayeslmm.design.residual_translation import refuse_elsewhere
 from bayeslmm.design.tables import kept_table
 from bayeslmm.errors import DesignError
 from bayeslmm.habits import MODEL_ARGUMENTS, no_argument
-from bayeslmm.specification import Specification
 
 
-def _from_sums[Made: Specification](
-    cls: type[Made],
+def _from_sums(
+    cls: type[Any],
+    /,
     formula: str,
     cells: Any,
     *,
@@ -40,7 +40,7 @@ def _from_sums[Made: Specification](
     residual_sd: Any = None,
     residual: str | None = None,
     **unknown: Any,
-) -> Made:
+) -> Any:
     """A model of observations of which only sums over cells are known: their number, mean and sum of squares.
 
     A cell is a combination of all predictors and levels that the formula uses; where observations agree in these, the
@@ -121,4 +121,4 @@ def _from_sums[Made: Specification](
 
 
 # A method of the class, made outside of it.
-from_sums = classmethod(_from_sums)
+from_sums: classmethod[Any, ..., Any] = classmethod(_from_sums)

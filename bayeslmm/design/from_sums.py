@@ -108,7 +108,7 @@ def _labelled(design: Design, labels: pd.Index, kept: IntArray) -> Design:
         return design
     out = replace(design, index=labels[kept].to_numpy())
     if len(design.dropped):
-        places = {reason: list(rows) for reason, rows in design.dropped.reasons.items()}
+        places = {reason: np.array(rows, dtype=np.int64) for reason, rows in design.dropped.reasons.items()}
         reasons = {reason: Labels(labels[rows]) for reason, rows in places.items()}
         left_out = np.setdiff1d(np.arange(len(labels)), kept)
         out = replace(out, dropped=DroppedRows(Labels(labels[left_out]), LabelsByReason(reasons)))

@@ -13,7 +13,7 @@ from scipy.special import stdtrit
 from bayeslmm.arguments import choice, flag, generator, shown
 from bayeslmm.bayes.predictive import Request, check_prior_draws, posterior_predictive, predictive_draws, prior_tree
 from bayeslmm.design.design import Design
-from bayeslmm.design.newdata import Rows, new_rows, own_rows
+from bayeslmm.design.newdata import Rows, new_rows, predicted_rows
 from bayeslmm.design.observations import need_observations
 from bayeslmm.design.readable import readable
 from bayeslmm.errors import BayesLMMWarning, DesignError
@@ -385,7 +385,7 @@ def _asked(
         raise DesignError("An observation has a fixed part too: fixed=False goes with kind='mean'.")
     known = uses_known(design, residuals, newdata is not None and fixed, random)
     if newdata is None:
-        rows = own_rows(design, part.groups)
+        rows = predicted_rows(design, part.groups)
     else:
         weighted = observation or known
         rows = new_rows(design, newdata, part.groups, weights=weights, weighted=weighted, fixed=fixed, zero_levels=zero)
