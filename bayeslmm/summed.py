@@ -113,9 +113,8 @@ def _from_sums(
         "residual": residual,
     }
     table = cells_frame(kept_table(cells))
-    model = cls.__new__(cls)
-    model._design = build_from_sums(formula, table, SumColumns.of(sums), arguments)
-    model._optima, model._table, model._arguments = {}, table, arguments
+    model = cls._from_design(build_from_sums(formula, table, SumColumns.of(sums), arguments))
+    model._table, model._arguments = table, arguments
     model._sums = {name: value for name, value in sums.items() if value is not None}
     return model
 
