@@ -46,6 +46,10 @@ class DesignError(BayesLMMError, ValueError):
     """The data do not fit the formula (missing columns, constant response, one group, ...)."""
 
 
+class RowsNeededError(DesignError):
+    """What was asked for needs the rows of data that are not in memory, and they are too many or not to be had."""
+
+
 class PriorError(BayesLMMError, ValueError):
     """A prior cannot be used with this model."""
 

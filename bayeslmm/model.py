@@ -12,13 +12,12 @@ from typing import TYPE_CHECKING, Any, Literal
 from numpy.typing import ArrayLike
 
 from bayeslmm.arguments import MOST_REFITS, Seed, choice, flag, instance, whole
-from bayeslmm.design import CovarianceStructure, Design, build_design
+from bayeslmm.design import CovarianceStructure, Design
 from bayeslmm.design.design import Store
 from bayeslmm.design.notes import fixed_levels
 from bayeslmm.design.padding import NaAction
 from bayeslmm.design.residual_translation import refuse_elsewhere
 from bayeslmm.design.screen import fill
-from bayeslmm.design.tables import kept_table
 from bayeslmm.design.updating import updated_formula
 from bayeslmm.errors import ConvergenceWarning, DesignError, FitError, StorageError
 from bayeslmm.faces import REMLResult, fit_result
@@ -28,7 +27,7 @@ from bayeslmm.reml import Optimum, optimise
 from bayeslmm.reml.fixed import resolve_fixed
 from bayeslmm.reml.penalty import Penalty, resolve_penalty
 from bayeslmm.residual import estimable, refuse_parameters, residual_labels
-from bayeslmm.specification import Specification
+from bayeslmm.specification import Specification, reduced
 from bayeslmm.types import FloatArray
 
 # A model is made and fitted without what else may be asked of it.
@@ -53,6 +52,7 @@ MAX_EVALUATIONS = 200
 # Arguments of `Model` besides formula and data, with what stands for none.
 _ARGUMENTS: dict[str, Any] = {
     **dict.fromkeys(("weights", "residual_sd", "residual", "contrasts", "extra_namespace", "cov", "frequency")),
+    **dict.fromkeys(("memory", "progress")),
     **{"saturated": "error", "store": "auto", "na_action": "drop", "rank_deficient": "drop"},
 }
 
@@ -64,8 +64,10 @@ class Model(Specification):
     ----------
     formula : str
         lme4-style, e.g. ``"Reaction ~ Days + (Days | Subject)"``.
-    data : pandas, polars or pyarrow table
-        Never modified. Rows with missing values in a column that is used are dropped and listed in `dropped`.
+    data : pandas, polars or pyarrow table, or source of rows
+        Never modified. Rows with missing values in a column that is used are dropped and listed in `dropped`. Data
+        larger than memory are summed in chunks: the path of a parquet file or folder, an Arrow dataset, a polars
+        LazyFrame, a DuckDB relation, a Dask DataFrame, an iterator of tables or a function that returns one.
     weights : str or array of shape (rows,), optional
         Precision weights: the residual variance of row i is ``sigma^2 / weights[i]``. Standard errors that are known
         up to one factor are ``weights = 1 / se^2``.
@@ -139,6 +141,8 @@ class Model(Specification):
         rank_deficient: Literal["drop", "error"] = "drop",
         residual_sd: Any = None,
         residual: str | None = None,
+        memory: str | int | None = None,
+        progress: bool | None = None,
         **unknown: Any,
     ) -> None:
         refuse_elsewhere(unknown, weights)
@@ -155,11 +159,14 @@ class Model(Specification):
             "rank_deficient": rank_deficient,
             "residual_sd": residual_sd,
             "residual": residual,
+            "memory": memory,
+            "progress": progress,
         }
-        self._table = kept_table(data)
-        self._design = build_design(formula, self._table, **arguments)
+        self._table, self._design, sums = reduced(formula, data, arguments)
         self._arguments = arguments
         self._optima: dict[bool, Optimum] = {}
+        if sums is not None:
+            vars(self)["cross_products"] = sums
 
     from_sums = summed.from_sums
     simulate = simulating.simulate

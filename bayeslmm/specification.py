@@ -7,13 +7,67 @@ from collections.abc import Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
-from bayeslmm.design import Design, DroppedRows
+import pandas as pd
+
+from bayeslmm.design import Design, DroppedRows, build_design
 from bayeslmm.design.known import with_sigma
+from bayeslmm.design.tables import kept_table
+from bayeslmm.errors import DesignError
 from bayeslmm.habits import MODEL, no_attribute
 from bayeslmm.likelihood import SummedDesign, cross_products
 from bayeslmm.likelihood.reduction import at_sigma
 from bayeslmm.reml import Optimum, optimise
 from bayeslmm.residual import refuse_parameters
+
+
+_TABLES = ("DataFrame", "Table", "RecordBatch")
+
+
+def reduced(formula: str, data: Any, arguments: Mapping[str, Any]) -> tuple[Any, Design, SummedDesign | None]:
+    """Data to be kept, the design, and its sums where the rows were read in chunks.
+
+    Parameters
+    ----------
+    formula : str
+    data : table or source of rows
+    arguments : mapping
+        Of `build_design`, with ``memory`` and ``progress`` of sources.
+
+    Raises
+    ------
+    FormulaError, DesignError
+    """
+    own = {name: value for name, value in arguments.items() if name not in ("memory", "progress")}
+    if not _read_in_chunks(data):
+        for name in ("memory", "progress"):
+            if arguments[name] is not None:
+                raise DesignError(
+                    f"{name}= is about rows that are read in chunks (a parquet file, a query, an iterator of frames); "
+                    "these data are a table in memory. Leave it out."
+                )
+        table = kept_table(data)
+        return table, build_design(formula, table, **own), None
+    from bayeslmm.arguments import flag
+    from bayeslmm.sources import open_source
+    from bayeslmm.streaming.build import summed
+    from bayeslmm.streaming.limits import bytes_of
+
+    memory = bytes_of(arguments["memory"])
+    shown = arguments["progress"]
+    progress = True if shown is None else flag("progress", shown, DesignError, meaning="True shows a bar.")
+    source = open_source(data)
+    sums = summed(formula, source, **own, memory=memory, progress=progress)
+    return source, sums.design, sums
+
+
+def _read_in_chunks(data: Any) -> bool:
+    # Tables in memory are known without anything that reads others.
+    root = type(data).__module__.partition(".")[0]
+    if isinstance(data, pd.DataFrame) or (root in ("polars", "pyarrow") and type(data).__name__ in _TABLES):
+        return False
+    from bayeslmm.sources import Source, is_source
+
+    return is_source(data)
 
 
 class Specification:

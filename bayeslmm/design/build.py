@@ -114,15 +114,15 @@ def build_design(
     if not isinstance(formula, str):
         raise FormulaError(f"The formula is {kind_of(formula)}, not a string such as 'y ~ x + (x | g)'.")
     table, available = open_table(data)
-    parsed, parts, of_residual = _read(formula, residual, residual_sd, available, (weights, frequency, residual_sd))
-    namespace = _namespace(extra_namespace)
+    parsed, parts, of_residual = read_formula(formula, residual, residual_sd, available, (weights, frequency, residual_sd))
+    namespace = own_names(extra_namespace)
     names = checks.used_columns(parsed, available, namespace, of_residual)
     asked = PerRowArguments.of(weights, residual_sd, frequency, available, namespace)
     frame = to_pandas(table, list(dict.fromkeys([*names, *asked.columns])))
     per_row = asked.on(frame, namespace)
     columns, keep, dropped, every = _complete(frame, names, per_row.given, na_action)
     _check_columns(parsed, columns)
-    known = _known(contrasts, columns)
+    known = known_contrasts(contrasts, columns)
     counts = None if per_row.frequency is None else per_row.frequency[keep].astype(np.int64)
     evaluator = evaluator_on_copies(formula_pieces(parsed), _without_groups(parsed, columns), known, namespace, counts)
     y = evaluator.vector(parsed.response).copy()  # not a view of the user's column, which may change later
@@ -133,7 +133,7 @@ def build_design(
     X, fixed_names, aliased, combined = _independent(X, fixed_names)
     groupings = _groupings(parsed, columns)
     terms = _terms(parsed, cov, evaluator, groupings, index)
-    _check_contrasts(known, evaluator)
+    check_contrasts(known, evaluator)
     residual_structure, residual_names = _residual(parts, columns, per_row, keep, bool(terms))
     design = Design(
         formula=parsed.text,
@@ -157,7 +157,7 @@ def build_design(
     return _checked(design, saturated, rank_deficient, parsed, columns)
 
 
-def _read(
+def read_formula(
     formula: str, residual: str | None, residual_sd: Any, available: Sequence[str], others: tuple[Any, ...]
 ) -> tuple[Formula, tuple[ResidualPart, ...], list[str]]:
     """The formula, and the residual structure with its columns; without one there have to be random effects."""
@@ -235,12 +235,12 @@ def _without_groups(formula: Formula, columns: Mapping[str, pd.Series]) -> Mappi
     return needed or dict(columns)
 
 
-def _namespace(given: Mapping[str, Any] | None) -> dict[str, Any]:
+def own_names(given: Mapping[str, Any] | None) -> dict[str, Any]:
     what = "a mapping of names to functions and values"
     return {} if given is None else dict(mapping("extra_namespace", given, what, DesignError))
 
 
-def _known(contrasts: Mapping[str, Any] | None, columns: Mapping[str, Any]) -> Mapping[str, Any]:
+def known_contrasts(contrasts: Mapping[str, Any] | None, columns: Mapping[str, Any]) -> Mapping[str, Any]:
     given = (
         {} if contrasts is None else mapping("contrasts", contrasts, "a mapping of columns to contrasts", DesignError)
     )
@@ -258,7 +258,7 @@ def _unquoted(name: Any, columns: Mapping[str, Any]) -> Any:
     return name.strip("`") if isinstance(name, str) and name not in columns else name
 
 
-def _check_contrasts(known: Mapping[str, Any], evaluator: Evaluator) -> None:
+def check_contrasts(known: Mapping[str, Any], evaluator: Evaluator) -> None:
     """Refuse contrasts of columns that are no terms of their own: calls such as factor(f) have their own coding."""
     for name in known:
         if name not in evaluator.coded:
@@ -371,7 +371,7 @@ def _checked(
             "so that the data cannot tell their coefficients apart, and rank_deficient='error' does not allow to leave "
             "them out. Change the formula, or use rank_deficient='drop'."
         )
-    _check_size(design)
+    check_size(design)
     check_blocks(design.sizes)
     check_labels(design)
     limited = None if design.residual.names else dominant.limited(design)
@@ -385,7 +385,7 @@ def _checked(
     return replace(design, notes=Notes(PendingNotes(design, formula, columns)))
 
 
-def _check_size(design: Design) -> None:
+def check_size(design: Design) -> None:
     if design.n_observations <= design.p:
         raise DesignError(
             f"{design.n_observations} complete row(s) are not enough for {design.p} fixed effects: nothing is left to "

@@ -18,6 +18,7 @@ from bayeslmm.design.functions import ARGUMENT_CODINGS, is_value
 from bayeslmm.design.lazy import Labels, LabelsByReason
 from bayeslmm.design.looks import likeness, listed
 from bayeslmm.design.names import literal
+from bayeslmm.design.no_data import constant_response, no_rows, no_values
 from bayeslmm.design.quoting import missing_column
 from bayeslmm.design.remedies import remedy
 from bayeslmm.design.tokens import WORDS, Token, alone_behind_others, tokenize
@@ -145,10 +146,7 @@ def complete_rows(
         missing = missing_values(columns[name] if isinstance(columns, Mapping) else data[name])
         if missing is not None:
             if missing.all():
-                raise DesignError(
-                    f"Column {name!r} has no value in any of the {missing.size} rows. Leave it out of the formula "
-                    "or check how the data were read."
-                )
+                raise no_values(name, missing.size)
             masks[f"missing {name}"] = missing
     for name, vector in extra.items():
         if np.isnan(vector).any():
@@ -160,10 +158,7 @@ def complete_rows(
     if not masks:
         return keep, DroppedRows()
     if not keep.any():
-        raise DesignError(
-            f"No row can be used: {'; '.join(f'{reason} in {int(m.sum())} rows' for reason, m in masks.items())}. "
-            "Leave out the columns with most missing values, or check the weights and frequencies."
-        )
+        raise no_rows({reason: int(mask.sum()) for reason, mask in masks.items()})
     index = data.index
     reasons = {reason: Labels(index[mask]) for reason, mask in masks.items()}
     return keep, DroppedRows(Labels(index[~keep]), LabelsByReason(reasons), _unit(index))
@@ -352,10 +347,7 @@ def check_response_values(name: str, y: FloatArray, offset: FloatArray | None) -
     """Refuse a constant response."""
     rest = y if offset is None else y - offset
     if rest.size > 1 and rest[-1] == rest[0] and (rest == rest[0]).all():
-        raise DesignError(
-            f"The response {name} is constant: all {rest.size} values are {rest[0]:g}. There is no variation to "
-            "model. Check the column."
-        )
+        raise constant_response(name, rest.size, rest[0])
 
 
 def read_weights(weights: Any, data: pd.DataFrame) -> FloatArray | None:

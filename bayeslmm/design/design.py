@@ -13,6 +13,7 @@ from bayeslmm.design.dropped import AllRows, DroppedRows
 from bayeslmm.design.grouping import Grouping
 from bayeslmm.design.lazy import Lazy
 from bayeslmm.design.recipe import Recipe
+from bayeslmm.design.row_facts import RowFacts
 from bayeslmm.design.screen import fill
 from bayeslmm.equality import by_value
 from bayeslmm.errors import DesignError
@@ -114,6 +115,8 @@ class Design:
         The residual standard deviation where it is known, units of y; None where it is to be estimated.
     cells : Cells or None
         Where only sums over cells are known (`Model.from_sums`): the rows have these sums, and are no observations.
+    facts : RowFacts or None
+        What is known of the rows where these are not in memory: every array with n rows is then read when it is used.
     """
 
     formula: str
@@ -135,6 +138,7 @@ class Design:
     all_rows: AllRows | None = field(default=None, repr=False)
     sigma: float | None = field(default=None, repr=False)
     cells: Cells | None = field(default=None, repr=False)
+    facts: RowFacts | None = field(default=None, repr=False)
 
     def __repr__(self) -> str:
         size = f"{self.observations}, {self.p} fixed effects, {self.q} random effects"
@@ -148,6 +152,8 @@ class Design:
     @property
     def n_observations(self) -> int:
         """Number of observations, the sum of the frequencies: the n of degrees of freedom and of BIC."""
+        if self.facts is not None:
+            return self.facts.n_observations
         return self.n if self.frequency is None else int(self.frequency.sum())
 
     @property

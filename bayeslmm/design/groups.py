@@ -88,6 +88,26 @@ def group_by(columns: Mapping[str, pd.Series], factors: Sequence[str], name: str
     return Grouping(name or columns_named, codes, names)
 
 
+def check_names(name: str, columns: Sequence[LevelNames], names: LevelNames | CellNames) -> None:
+    """Refuse different levels that would have the same name.
+
+    Parameters
+    ----------
+    name : str
+        The columns of the factor, joined by colons.
+    columns : sequence of LevelNames
+        Levels of each of them.
+    names : LevelNames or CellNames
+        Of the factor.
+
+    Raises
+    ------
+    DesignError
+    """
+    if not all(_distinct_names(column.values, colons=len(columns) > 1) for column in columns):
+        _check_distinct(name, names.resolve())
+
+
 def _cells(cell: IntArray, size: int) -> tuple[IntArray, IntArray]:
     if size <= _ROOM * max(cell.size, 256):
         return _occurring(cell, size)

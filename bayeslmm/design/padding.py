@@ -54,13 +54,19 @@ def all_rows(action: NaAction, index: pd.Index, keep: BoolArray, dropped: Droppe
         ``"fail"``, and values are missing.
     """
     if action == "fail":
-        _refuse_missing(dropped)
+        refuse_missing(dropped)
     if action != "exclude" or keep.all():
         return None
     return AllRows(index.to_numpy(), np.flatnonzero(keep))
 
 
-def _refuse_missing(dropped: DroppedRows) -> None:
+def refuse_missing(dropped: DroppedRows) -> None:
+    """Refuse rows that were left out because values are missing.
+
+    Raises
+    ------
+    DesignError
+    """
     missing = {reason: rows for reason, rows in dropped.reasons.items() if reason.startswith("missing ")}
     if not missing:
         return

@@ -240,6 +240,45 @@ def make_recipe(
     )
 
 
+def recipe_of_columns(
+    formula: Formula,
+    columns: Mapping[str, Column],
+    contrasts: Mapping[str, Any],
+    extra: Mapping[str, Any],
+    weights: str | None,
+    aliased: FloatArray,
+    frequency: IntArray | None,
+    reference: ReferenceData | Deferred[ReferenceData],
+) -> Recipe:
+    """The recipe of a design whose rows are elsewhere, from columns that stand for all of them.
+
+    Parameters
+    ----------
+    formula : Formula
+    columns : mapping of str to Column
+    contrasts, extra : mapping
+    weights : str or None
+    aliased : FloatArray, shape (p, a)
+    frequency : IntArray or None, shape (k,)
+        How often each row of the columns counts, where functions look at whole columns; None where none does.
+    reference : ReferenceData
+    """
+    names = columns_in(evaluated_pieces(formula), columns)
+    texts = evaluated_pieces(formula) if weights is None else [*evaluated_pieces(formula), weights]
+    used = {token.text.strip("`") for text in texts for token in tokenize(text)}
+    return Recipe(
+        {name: columns[name] for name in names},
+        frequency is not None,
+        {name: _named(kind) for name, kind in contrasts.items() if name in names},
+        {name: value for name, value in extra.items() if name in used},
+        weights,
+        weights is not None,
+        aliased,
+        frequency,
+        reference=reference,
+    )
+
+
 def _fixed_columns(
     formula: Formula, columns: Mapping[str, pd.Series], namespace: Mapping[str, Any]
 ) -> tuple[dict[str, pd.Series], tuple[str, ...]]:

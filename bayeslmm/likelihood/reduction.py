@@ -30,7 +30,7 @@ from bayeslmm.likelihood.sums import Sums
 from bayeslmm.types import FloatArray
 
 # Ratio of sds at which the reference is fitted: close to least squares, yet never worse conditioned than this.
-_RATIO = 100.0
+RATIO = 100.0
 # Digits may cancel up to this factor: three of sixteen.
 CANCELS = 1e3
 # A pass that takes a fit out gains about ten digits; more passes than this need only data without residual.
@@ -185,7 +185,7 @@ def _again(cp: SummedDesign, columns: list[FloatArray], response: Response) -> F
 
 def _take_out_reference(cp: SummedDesign, columns: list[FloatArray]) -> SummedDesign:
     """Take a fit at large variances out of the response where much would cancel."""
-    factors = [_RATIO * np.eye(block.size)[None] for block in cp.blocks]
+    factors = [RATIO * np.eye(block.size)[None] for block in cp.blocks]
     for _ in range(PASSES):
         try:
             factor = cp.sums.evaluate(factors)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -38,7 +38,12 @@ class Elimination:
     store: Literal["levels", "hierarchy"]
 
 
-def plan(groupings: Sequence[Grouping], sizes: Sequence[int], store: Store = "auto") -> Elimination:
+def plan(
+    groupings: Sequence[Grouping],
+    sizes: Sequence[int],
+    store: Store = "auto",
+    nested: Callable[[Grouping, Grouping], IntArray | None] = parents,
+) -> Elimination:
     """Choose the order of elimination.
 
     Parameters
@@ -48,6 +53,8 @@ def plan(groupings: Sequence[Grouping], sizes: Sequence[int], store: Store = "au
         Random effects of each.
     store : {"auto", "levels", "hierarchy"}
         ``"auto"``: by the number of effects outside the largest factor.
+    nested : callable
+        The level of its second factor that every level of the first lies in, or None.
 
     Returns
     -------
@@ -60,11 +67,11 @@ def plan(groupings: Sequence[Grouping], sizes: Sequence[int], store: Store = "au
         return Elimination(tuple(by_size), 1, ((),), "levels")
     chain = [by_size[0]]
     for i in by_size[1:]:
-        if parents(groupings[chain[-1]], groupings[i]) is not None:
+        if nested(groupings[chain[-1]], groupings[i]) is not None:
             chain.append(i)
     up: list[tuple[IntArray, ...]] = []
     for k, i in enumerate(chain):
-        ancestors = [parents(groupings[i], groupings[j]) for j in chain[k + 1 :]]
+        ancestors = [nested(groupings[i], groupings[j]) for j in chain[k + 1 :]]
         up.append(tuple(a for a in ancestors if a is not None))
     rest = [i for i in by_size if i not in chain]
     return Elimination((*chain, *rest), len(chain), tuple(up), "hierarchy")

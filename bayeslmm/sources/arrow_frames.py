@@ -1,0 +1,99 @@
+"""Arrow tables and streams of record batches as frames."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from bayeslmm.sources.frames import categorical, with_text
+
+
+def is_text(kind: Any) -> bool:
+    """Whether a type of Arrow is text."""
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind))
+
+
+def frame_of_arrow(table: Any, columns: Sequence[str], text: Iterable[str] = ()) -> pd.DataFrame:
+    """Columns of a table or record batch.
+
+    Parameters
+    ----------
+    table : pyarrow.Table or RecordBatch
+    columns : sequence of str
+    text : iterable of str
+        Columns that are text although they come as dictionaries.
+    """
+    known = frozenset(text)
+    content, found = {}, []
+    for name in columns:
+        column = table.column(name)
+        kind = column.type
+        if is_text(kind) or name in known:
+            found.append(name)
+        content[name] = _values(column, kind, name in found)
+    frame = pd.DataFrame(content, index=pd.RangeIndex(table.num_rows), columns=list(columns), copy=False)
+    return with_text(frame, found)
+
+
+def _values(column: Any, kind: Any, text: bool) -> Any:
+    if is_text(kind):
+        # Views are no keys of dictionaries in all versions.
+        column = pc.dictionary_encode(column.cast(pa.large_string()) if pa.types.is_string_view(kind) else column)
+        kind = column.type
+    if pa.types.is_dictionary(kind):
+        return _categorical(_one(column), kind.ordered, text)
+    if pa.types.is_decimal(kind):
+        column = column.cast(pa.float64())
+    return column.to_pandas().array
+
+
+def _categorical(array: Any, ordered: bool, text: bool) -> pd.Categorical:
+    """Of a dictionary array; those of text were made by Arrow, which names no level twice."""
+    indices, dictionary = array.indices, array.dictionary
+    if not text and (dictionary.null_count or len(pc.unique(dictionary)) < len(dictionary)):
+        return _categorical(pc.dictionary_encode(array.dictionary_decode()), ordered, True)
+    if pa.types.is_string_view(dictionary.type):
+        dictionary = dictionary.cast(pa.large_string())
+    if not pa.types.is_signed_integer(indices.type):
+        indices = indices.cast(pa.int64())
+    codes = pc.fill_null(indices, pa.scalar(-1, indices.type)).to_numpy(zero_copy_only=False)
+    return categorical(codes, pd.Index(dictionary.to_pandas()), ordered)
+
+
+def _one(column: Any) -> Any:
+    """A dictionary array of a column that may have several parts with dictionaries of their own."""
+    if not isinstance(column, pa.ChunkedArray):
+        return column
+    if column.num_chunks == 1:
+        return column.chunk(0)
+    whole = column.unify_dictionaries().combine_chunks()
+    return whole.chunk(0) if isinstance(whole, pa.ChunkedArray) else whole
+
+
+def tables(batches: Iterable[Any], most: int) -> Iterator[Any]:
+    """Tables of `most` rows from record batches, ending at the same rows whatever batches there are.
+
+    Parameters
+    ----------
+    batches : iterable of pyarrow.RecordBatch
+    most : int
+        Rows of every table but the last.
+    """
+    waiting: list[Any] = []
+    rows = 0
+    for batch in batches:
+        start = 0
+        while rows + batch.num_rows - start >= most:
+            taken = most - rows
+            waiting.append(batch.slice(start, taken))
+            yield pa.Table.from_batches(waiting)
+            start, waiting, rows = start + taken, [], 0
+        if batch.num_rows > start:
+            waiting.append(batch.slice(start))
+            rows += batch.num_rows - start
+    if waiting:
+        yield pa.Table.from_batches(waiting)

@@ -1,0 +1,211 @@
+"""A source that is read several times, and says the same each time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+import pandas as pd
+
+from bayeslmm.errors import BayesLMMError, DesignError
+from bayeslmm.sources.ahead import ahead
+from bayeslmm.sources.checksum import added, checksum
+from bayeslmm.sources.frames import cut, joined, text_columns
+from bayeslmm.sources.progress import RowsBar
+from bayeslmm.sources.protocol import Source, most_rows
+from bayeslmm.sources.schema import Conforming
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """Rows and checksum of a chunk."""
+
+    rows: int
+    checksum: int
+
+
+class Checked:
+    """Reads chosen columns of a source, as often as wanted.
+
+    Parameters
+    ----------
+    source : Source
+    columns : sequence of str
+    most : int, optional
+        Rows of a chunk at most; chunks of fewer than a quarter are joined.
+
+    Attributes
+    ----------
+    text : frozenset of str
+        Columns that were text in some chunk that was read: their levels have no order of their own.
+    passes : int
+        How often all rows were read.
+    """
+
+    def __init__(self, source: Source, columns: Sequence[str], most: int | None = None) -> None:
+        self.source = source
+        self.columns = tuple(columns)
+        self.text: frozenset[str] = frozenset()
+        self.passes = 0
+        self._most = most_rows(columns) if most is None else most
+        # One chunk or more per item of the source: joined as they come.
+        self._least = 1 if most == 1 else self._most // 4
+        self._conforming = Conforming(source.name)
+        self._known: list[Chunk] = []
+
+    @property
+    def name(self) -> str:
+        """Of the source, for messages."""
+        return self.source.name
+
+    @property
+    def n(self) -> int | None:
+        """Rows, if known: by the source, or after a pass."""
+        return sum(chunk.rows for chunk in self._known) if self.passes else self.source.n
+
+    def chunks(self, stage: str = "Reading rows", first: int = 0, progress: bool = True) -> Iterator[pd.DataFrame]:
+        """Frames with the columns, of bounded size.
+
+        Parameters
+        ----------
+        stage : str
+            For the progress bar, shown in a terminal or notebook after a second.
+        first : int
+            Number of the chunk to begin with; of sources in which rows have an order.
+        progress : bool
+
+        Raises
+        ------
+        DesignError
+            Chunks that do not go together, or another pass that has other rows than the first.
+        """
+        if first and not self.source.ordered:
+            raise DesignError(f"The {self.name} has rows in no fixed order, so that a pass cannot go on in its midst.")
+        plain = self._summed(first)
+        reading = ahead(plain) if self.source.threads else plain
+        found: list[Chunk] = []
+        with RowsBar(stage, self.n if progress and not first else None, progress) as bar:
+            try:
+                for frame, chunk in reading:
+                    self._compare(chunk, first + len(found))
+                    found.append(chunk)
+                    self.text |= text_columns(frame)
+                    yield frame
+                    bar.advance(chunk.rows)
+            finally:
+                reading.close()  # type: ignore[attr-defined]
+        self._finish(found, first)
+
+    def _summed(self, first: int) -> Iterator[tuple[pd.DataFrame, Chunk]]:
+        """Chunks with what is remembered of them; all of it is done while others compute."""
+        for frame in islice(self._sized(), first, None):
+            yield frame, Chunk(len(frame), checksum(frame, self.columns, self.source.ordered))
+
+    def _sized(self) -> Iterator[pd.DataFrame]:
+        waiting: list[pd.DataFrame] = []
+        rows = 0
+        items: Any = self.source.chunks(self.columns)
+        try:
+            for number, item in enumerate(self._read(items)):
+                frame = self._conforming.conform(item, f"chunk {number}")
+                if rows and (rows >= self._least or rows + len(frame) > self._most):
+                    yield joined(waiting)
+                    waiting, rows = [], 0
+                if len(frame) > self._most:
+                    yield from cut(frame, self._most)
+                elif len(frame):
+                    waiting.append(frame)
+                    rows += len(frame)
+            if rows:
+                yield joined(waiting)
+        finally:
+            items.close()
+
+    def _read(self, items: Iterator[pd.DataFrame]) -> Iterator[pd.DataFrame]:
+        """What libraries cannot read, in words; what users' own code raises is theirs."""
+        done = 0
+        try:
+            for item in items:
+                yield item
+                done += 1
+        except (BayesLMMError, MemoryError):
+            raise
+        except Exception as error:
+            if not self.source.threads:
+                raise
+            raise DesignError(
+                f"The {self.name} cannot be read beyond chunk {done} ({type(error).__name__}: "
+                f"{str(error).strip().partition(chr(10))[0]}). Is the file complete and the disk there, and does the "
+                "query run by itself?"
+            ) from error
+
+    def _compare(self, chunk: Chunk, number: int) -> None:
+        """A chunk with that of the first pass, where chunks end at the same rows in each."""
+        if not self.passes or not self.source.ordered:
+            return
+        before = self._known[number] if number < len(self._known) else Chunk(0, 0)
+        if before == chunk:
+            return
+        what = (
+            f"{chunk.rows:,} rows now and {before.rows:,} when it was first read"
+            if chunk.rows != before.rows
+            else f"{chunk.rows:,} rows as before, but other values"
+        )
+        raise self._differing(f"its chunk {number} has {what}")
+
+    def _finish(self, found: list[Chunk], first: int) -> None:
+        rows = sum(chunk.rows for chunk in found)
+        if not self.passes:
+            if not rows and not first:
+                raise DesignError(f"The {self.name} has no rows. Check the filter or the files it came from.")
+            if not first:
+                self._known = found
+                self.passes = 1
+            return
+        before = self.n or 0
+        if self.source.ordered:
+            if first + len(found) < len(self._known):
+                left = before - rows - sum(chunk.rows for chunk in self._known[:first])
+                raise self._differing(f"the last {left:,} of its {before:,} rows are gone")
+        elif rows != before:
+            raise self._differing(f"it has {rows:,} rows now and had {before:,} when it was first read")
+        elif _total(found) != _total(self._known):
+            raise self._differing(f"it has {rows:,} rows as before, but other values")
+        self.passes += 1
+
+    def _differing(self, what: str) -> DesignError:
+        return DesignError(
+            f"The {self.name} changed between two passes: {what}. Levels, means and sums have to be of the same rows. "
+            "Is it written to at the same time, or drawn at random without a seed? Give a copy that rests, such as a "
+            "parquet file."
+        )
+
+
+def checked(source: Source, columns: Sequence[str], most: int | None = None) -> Checked:
+    """A source that is checked as it is read.
+
+    Parameters
+    ----------
+    source : Source
+    columns : sequence of str
+        Those to be read.
+    most : int, optional
+        Rows of a chunk at most; by default about a million, fewer of many columns.
+
+    Examples
+    --------
+    >>> from bayeslmm.sources import open_source
+    >>> data = checked(open_source([pd.DataFrame({"y": [1.0], "g": "a"}), pd.DataFrame({"y": [2.0], "g": "b"})]), ["g"])
+    >>> [chunk["g"].tolist() for chunk in data.chunks()], data.n, sorted(data.text)
+    ([['a', 'b']], 2, ['g'])
+    """
+    return Checked(source, columns, most)
+
+
+def _total(chunks: Sequence[Chunk]) -> int:
+    total = 0
+    for chunk in chunks:
+        total = added(total, chunk.checksum)
+    return total

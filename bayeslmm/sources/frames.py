@@ -1,0 +1,194 @@
+"""Tables of several libraries as the frames that sources give: numbers of NumPy, text as Categoricals."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from bayeslmm.arguments import kind_of
+from bayeslmm.errors import DesignError
+
+_TEXT = "text columns"
+
+
+def text_columns(frame: pd.DataFrame) -> frozenset[str]:
+    """Which columns of a chunk are text, whose levels have no order of their own."""
+    return frozenset(frame.attrs.get(_TEXT, ()))
+
+
+def with_text(frame: pd.DataFrame, names: Sequence[str] | frozenset[str]) -> pd.DataFrame:
+    """The frame, with a note of which columns are text."""
+    frame.attrs = {_TEXT: tuple(sorted(names))}
+    return frame
+
+
+def names_of(table: Any) -> tuple[str, ...]:
+    """Names of the columns of a table in memory."""
+    columns = table.schema.names if hasattr(table, "schema") and hasattr(table.schema, "names") else table.columns
+    return tuple(str(name) for name in (columns() if callable(columns) else columns))
+
+
+def frame_of(table: Any, columns: Sequence[str], where: str) -> pd.DataFrame:
+    """The columns of a table in memory.
+
+    Parameters
+    ----------
+    table : pandas, polars or pyarrow table
+    columns : sequence of str
+    where : str
+        What the table is, for messages.
+
+    Raises
+    ------
+    DesignError
+        No table, or one without such a column.
+    """
+    library = type(table).__module__.split(".")[0]
+    if library == "narwhals":
+        return frame_of(table.to_native(), columns, where)
+    if isinstance(table, pd.DataFrame):
+        check_names([str(name) for name in table.columns], columns, where)
+        return _of_pandas(table, columns)
+    if library == "polars" and hasattr(table, "to_arrow"):
+        check_names(names_of(table), columns, where)
+        table = table.select(list(columns)).to_arrow()
+    elif library != "pyarrow" or not hasattr(table, "schema"):
+        raise DesignError(f"{where} is {kind_of(table)}, not a table. Give pandas, polars or pyarrow tables.")
+    from bayeslmm.sources.arrow_frames import frame_of_arrow
+
+    check_names(table.schema.names, columns, where)
+    return frame_of_arrow(table, columns)
+
+
+def check_names(found: Sequence[str], columns: Sequence[str], where: str) -> None:
+    """Refuse a chunk that lacks a column, or has two of one name.
+
+    Raises
+    ------
+    DesignError
+    """
+    lacking = [name for name in columns if name not in found]
+    if lacking:
+        raise DesignError(
+            f"{where} has no column {', '.join(map(repr, lacking))}; it has {', '.join(map(repr, found)) or 'none'}. "
+            "All chunks need the columns of the formula under the same names."
+        )
+    twice = [name for name in columns if list(found).count(name) > 1]
+    if twice:
+        raise DesignError(f"{where} has several columns named {twice[0]!r}. Rename or drop the others.")
+
+
+def _of_pandas(table: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
+    places = {str(name): place for place, name in enumerate(table.columns)}
+    series = {name: _plain(table.iloc[:, places[name]]) for name in columns}
+    text = [
+        name for name, values in series.items() if values.dtype == object or isinstance(values.dtype, pd.StringDtype)
+    ]
+    content: dict[str, Any] = {}
+    for name, values in series.items():
+        content[name] = categorical_of_text(values) if name in text else values.array
+    frame = pd.DataFrame(content, index=pd.RangeIndex(len(table)), columns=list(columns), copy=False)
+    return with_text(frame, [name for name in text if isinstance(frame[name].dtype, pd.CategoricalDtype)])
+
+
+def _may_be_text(dtype: Any) -> bool:
+    return bool(dtype.kind == "O" and isinstance(dtype, np.dtype | pd.StringDtype))
+
+
+def _plain(values: pd.Series) -> pd.Series:
+    """Numbers with missing values of their own as NumPy has them."""
+    dtype = values.dtype
+    if isinstance(dtype, np.dtype | pd.CategoricalDtype | pd.StringDtype | pd.PeriodDtype):
+        return values
+    if isinstance(dtype, pd.ArrowDtype) and str(dtype).startswith(("string", "large_string", "dictionary")):
+        return values.astype("category" if str(dtype).startswith("dictionary") else "str")
+    if pd.api.types.is_bool_dtype(dtype):
+        return values.astype(object).where(values.notna(), None) if values.isna().any() else values.astype(bool)
+    if pd.api.types.is_numeric_dtype(dtype):
+        if pd.api.types.is_integer_dtype(dtype) and not values.isna().any():
+            return pd.Series(values.to_numpy(dtype=getattr(dtype, "numpy_dtype", np.int64)))
+        return pd.Series(values.to_numpy(dtype=np.float64, na_value=np.nan))
+    return values
+
+
+def categorical_of_text(values: pd.Series) -> Any:
+    """Text as a Categorical with levels in the order of their appearance; other objects as they are."""
+    found = pd.api.types.infer_dtype(values, skipna=True) if values.dtype == object else "string"
+    if found == "empty":
+        # Without any value it is not known to be text.
+        return np.full(len(values), np.nan)
+    if found != "string":
+        return values.array
+    codes, levels = pd.factorize(values.array, use_na_sentinel=True)
+    return categorical(codes, pd.Index(levels))
+
+
+def categorical(codes: Any, levels: pd.Index, ordered: bool = False) -> pd.Categorical:
+    """A Categorical of levels that are known to differ, which takes long to find out of a million."""
+    trusted = getattr(pd.CategoricalDtype, "_from_fastpath", None)
+    if trusted is None:
+        return pd.Categorical.from_codes(codes, categories=levels, ordered=ordered)
+    return pd.Categorical.from_codes(codes, dtype=trusted(levels, ordered))
+
+
+def cut(frame: pd.DataFrame, most: int) -> Iterator[pd.DataFrame]:
+    """Parts of a frame of about the same size, none with more rows than `most`."""
+    parts = max(1, -(-len(frame) // most))
+    if parts == 1:
+        yield frame
+        return
+    ends = [len(frame) * part // parts for part in range(parts + 1)]
+    for start, end in pairwise(ends):
+        yield with_text(frame.iloc[start:end].reset_index(drop=True), text_columns(frame))
+
+
+def joined(frames: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    """Frames with the same columns, one below the other; levels in the order of their appearance."""
+    if len(frames) == 1:
+        return frames[0]
+    content = {name: _joined_column([frame[name] for frame in frames]) for name in frames[0].columns}
+    return with_text(pd.DataFrame(content, copy=False), frozenset[str]().union(*map(text_columns, frames)))
+
+
+def _joined_column(columns: Sequence[pd.Series]) -> Any:
+    filled = [column for column in columns if len(column)] or [columns[0]]
+    first = next((column for column in filled if not without_value(column)), filled[0])
+    if not isinstance(first.dtype, pd.CategoricalDtype):
+        # Chunks without a value of a column may have any type.
+        same = [_as_numbers(column) for column in filled]
+        return pd.concat(same, ignore_index=True).array
+    types = {column.cat.categories.dtype for column in filled if isinstance(column.dtype, pd.CategoricalDtype)}
+    kind = types.pop() if len(types) == 1 else np.dtype(object)
+    joint = pd.api.types.union_categoricals([_as_levels(column, kind) for column in filled], ignore_order=True)
+    return joint.as_ordered() if first.cat.ordered else joint
+
+
+def _as_numbers(column: pd.Series) -> pd.Series:
+    is_levels = isinstance(column.dtype, pd.CategoricalDtype)
+    return pd.Series(np.full(len(column), np.nan)) if is_levels and without_value(column) else column
+
+
+def _as_levels(column: pd.Series, kind: Any) -> Any:
+    if not isinstance(column.dtype, pd.CategoricalDtype):
+        if not without_value(column):
+            raise TypeError(f"{column.dtype} and levels in one column")
+        return no_levels(len(column), kind)
+    categories = column.cat.categories
+    return column if categories.dtype == kind else column.cat.rename_categories(categories.astype(kind))
+
+
+def no_levels(n: int, kind: Any = "str") -> pd.Categorical:
+    """Missing values of levels alone."""
+    return pd.Categorical.from_codes(np.full(n, -1, dtype=np.int8), categories=pd.Index([], dtype=kind))
+
+
+def without_value(series: pd.Series) -> bool:
+    """Whether all values are missing; looks at the first before the others."""
+    if isinstance(series.dtype, pd.CategoricalDtype):
+        codes = np.asarray(series.cat.codes)
+        return bool(codes.size == 0 or (codes[0] < 0 and (codes < 0).all()))
+    return len(series) == 0 or (bool(pd.isna(series.iloc[0])) and bool(series.isna().all()))

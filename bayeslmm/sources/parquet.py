@@ -1,0 +1,273 @@
+"""Files of parquet: chunks are whole row groups where these have a fair size."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from importlib.util import find_spec
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.dataset as ds
+from pyarrow.fs import LocalFileSystem
+
+from bayeslmm.errors import DesignError
+from bayeslmm.sources.arrow_frames import frame_of_arrow, is_text, tables
+from bayeslmm.sources.base import Stream
+from bayeslmm.sources.grouped import check_cells, of_duckdb, of_polars
+from bayeslmm.sources.protocol import Piece, most_rows
+
+# Parts for other processes have about so many rows: their sums are as large whatever they are of.
+PIECE_ROWS = 1 << 23
+
+
+@dataclass(frozen=True)
+class Group:
+    """A row group: the number of its file, its own number in that file, its rows."""
+
+    file: int
+    number: int
+    rows: int
+
+
+@dataclass(frozen=True)
+class Part:
+    """Row groups that are read together, with the number of the first chunk that comes of them."""
+
+    groups: tuple[Group, ...]
+    first: int
+    chunks: int
+
+
+class ParquetSource(Stream):
+    """A dataset of parquet files.
+
+    Parameters
+    ----------
+    fragments : sequence of pyarrow.dataset.ParquetFileFragment
+        In the order of the rows.
+    schema : pyarrow.Schema
+        Of the dataset, with what the names of folders say.
+    name : str
+    """
+
+    def __init__(self, fragments: Sequence[Any], schema: Any, name: str) -> None:
+        self.name = name
+        self._fragments = list(fragments)
+        self._files = [file_schema(fragment) for fragment in self._fragments]
+        self._schema = schema
+        self.columns = tuple(schema.names)
+        self._groups = [
+            Group(number, group.id, group.num_rows)
+            for number, fragment in enumerate(self._fragments)
+            for group in fragment.row_groups
+        ]
+        self.n = sum(group.rows for group in self._groups)
+
+    def chunks(self, columns: Sequence[str], first: int = 0) -> Iterator[pd.DataFrame]:
+        """See `protocol.Source`."""
+        most = most_rows(columns)
+        yield from self._reader(columns, parts_of(self._groups, most), most)(first)
+
+    def pieces(self, columns: Sequence[str]) -> Sequence[Piece]:
+        """See `protocol.Source`."""
+        most = most_rows(columns)
+        pieces: list[list[Part]] = []
+        rows = PIECE_ROWS
+        for part in parts_of(self._groups, most):
+            size = sum(group.rows for group in part.groups)
+            if rows + size > PIECE_ROWS and (rows or not pieces):
+                pieces.append([])
+                rows = 0
+            pieces[-1].append(replace(part, first=sum(p.chunks for p in pieces[-1])))
+            rows += size
+        return [partial(self._reader(columns, parts, most), 0) for parts in pieces]
+
+    def group_by(self, keys: Sequence[str], value: str, shift: float | None = None) -> pd.DataFrame:
+        """See `protocol.Source`; by DuckDB or polars where they read the columns as it is done here."""
+        check_cells(keys, value)
+        columns = (*keys, value)
+        schema, text = self._read_as(columns)
+        # Categories have an order, and names of folders are columns: engines read both in ways of their own.
+        own = any(pa.types.is_dictionary(schema.field(name).type) and name not in text for name in columns)
+        local = all(isinstance(fragment.filesystem, LocalFileSystem) for fragment in self._fragments)
+        stored = all(name in schema.names for _, schema in self._files for name in columns)
+        files = [path for path, _ in self._files]
+        if own or not local or not stored:
+            return super().group_by(keys, value, shift)
+        if find_spec("duckdb") is not None:
+            import duckdb
+
+            with duckdb.connect() as connection:
+                table = of_duckdb(connection.read_parquet(files, union_by_name=True), keys, value, shift)
+        elif find_spec("polars") is not None and len(files) == 1:
+            import polars as pl
+
+            table = of_polars(pl.scan_parquet(files), keys, value, shift)
+        else:
+            return super().group_by(keys, value, shift)
+        return frame_of_arrow(table, table.column_names)
+
+    def _reader(self, columns: Sequence[str], parts: Sequence[Part], most: int) -> Reader:
+        schema, text = self._read_as(columns)
+        # Other processes get the files of their piece and no others.
+        files = sorted({group.file for part in parts for group in part.groups})
+        fragments = {number: self._fragments[number] for number in files}
+        return Reader(fragments, schema, tuple(columns), text, tuple(parts), most)
+
+    def _read_as(self, columns: Sequence[str]) -> tuple[Any, tuple[str, ...]]:
+        """Types as which columns are read in all files, and which of them are text."""
+        fields, text = [], []
+        for name in columns:
+            field = self._schema.field(name)
+            kinds = {name: field.type}
+            places = [(path, schema) for path, schema in self._files if name in schema.names]
+            if places and len(places) < len(self._files):
+                path = next(path for path, schema in self._files if name not in schema.names)
+                raise DesignError(
+                    f"The file {path!r} of {self.name} has no column {name!r}, which {places[0][0]!r} has. All files "
+                    "need the columns of the formula under the same names."
+                )
+            kinds = {}
+            for path, schema in places:
+                kinds.setdefault(schema.field(name).type, path)
+            kind = common_type(name, kinds, self.name) if kinds else field.type
+            if is_text(kind):
+                text.append(name)
+                kind = pa.dictionary(pa.int32(), pa.string() if kind == pa.string_view() else kind)
+            fields.append(pa.field(name, kind))
+        return pa.schema(fields), tuple(text)
+
+
+@dataclass(frozen=True)
+class Reader:
+    """Reads some parts of a dataset; goes to other processes whole.
+
+    Attributes
+    ----------
+    fragments : dict of int to pyarrow.dataset.ParquetFileFragment
+    schema : pyarrow.Schema
+        Of the columns, as they are read.
+    columns, text : tuple of str
+    parts : tuple of Part
+    most : int
+        Rows of a chunk at most.
+    """
+
+    fragments: dict[int, Any]
+    schema: Any
+    columns: tuple[str, ...]
+    text: tuple[str, ...]
+    parts: tuple[Part, ...]
+    most: int
+
+    def __call__(self, first: int = 0) -> Iterator[pd.DataFrame]:
+        """Chunks from number `first` on."""
+        for part in self.parts:
+            if part.first + part.chunks <= first:
+                continue
+            for number, table in enumerate(tables(self._batches(part), size_of(part, self.most)), part.first):
+                if number >= first:
+                    yield frame_of_arrow(table, self.columns, self.text)
+
+    def _batches(self, part: Part) -> Iterator[Any]:
+        form = ds.ParquetFileFormat(read_options=ds.ParquetReadOptions(dictionary_columns=list(self.text)))
+        for number in dict.fromkeys(group.file for group in part.groups):
+            fragment = self.fragments[number]
+            rows = [group.number for group in part.groups if group.file == number]
+            source = form.make_fragment(
+                fragment.path, fragment.filesystem, fragment.partition_expression, row_groups=rows
+            )
+            # Without threads of its own: one thread reads while others compute.
+            scanner = source.scanner(
+                schema=self.schema, columns=list(self.columns), batch_size=self.most, use_threads=False
+            )
+            yield from scanner.to_batches()
+
+
+def size_of(part: Part, most: int) -> int:
+    """Rows of the chunks of a part, which are of about the same size."""
+    rows = sum(group.rows for group in part.groups)
+    return max(1, -(-rows // part.chunks)) if part.chunks > 1 else max(rows, most)
+
+
+def parts_of(groups: Sequence[Group], most: int) -> list[Part]:
+    """Small row groups joined, large ones to be cut.
+
+    Examples
+    --------
+    >>> [(len(p.groups), p.first, p.chunks) for p in parts_of([Group(0, 0, 10), Group(0, 1, 5), Group(1, 0, 250)], 100)]
+    [(2, 0, 1), (1, 1, 3)]
+    """
+    parts: list[Part] = []
+    waiting: list[Group] = []
+    first = 0
+    for group in [group for group in groups if group.rows]:
+        rows = sum(one.rows for one in waiting)
+        if waiting and (rows >= most // 4 or rows + group.rows > most):
+            parts.append(Part(tuple(waiting), first, 1))
+            first, waiting = first + 1, []
+        if group.rows > most:
+            chunks = -(-group.rows // most)
+            parts.append(Part((group,), first, chunks))
+            first += chunks
+        else:
+            waiting.append(group)
+    if waiting:
+        parts.append(Part(tuple(waiting), first, 1))
+    return parts
+
+
+def file_schema(fragment: Any) -> tuple[str, Any]:
+    """Path and columns of a file.
+
+    Raises
+    ------
+    DesignError
+        No parquet file.
+    """
+    try:
+        return fragment.path, fragment.physical_schema
+    except (pa.ArrowInvalid, OSError) as error:
+        raise DesignError(
+            f"{fragment.path!r} cannot be read as a parquet file ({error}). Is it complete? Write it again, or leave "
+            "it out of the data."
+        ) from error
+
+
+def common_type(name: str, kinds: dict[Any, str], source: str) -> Any:
+    """The type that holds a column of several files.
+
+    Parameters
+    ----------
+    name : str
+        Of the column.
+    kinds : dict
+        Types, each with the path of the first file that has it.
+    source : str
+
+    Raises
+    ------
+    DesignError
+        Text in one file, numbers in another.
+    """
+    types = list(kinds)
+    known = [kind for kind in types if not pa.types.is_null(kind)]
+    if len(known) <= 1:
+        return (known or types)[0]
+    text = [kind for kind in known if is_text(kind) or (pa.types.is_dictionary(kind) and is_text(kind.value_type))]
+    if len(text) == len(known):
+        return next((kind for kind in known if is_text(kind)), known[0])
+    try:
+        if any(pa.types.is_boolean(kind) for kind in known) or text:
+            raise pa.ArrowTypeError("kinds differ")
+        schemas = [pa.schema([pa.field("x", kind)]) for kind in known]
+        return pa.unify_schemas(schemas, promote_options="permissive").field("x").type
+    except (pa.ArrowTypeError, pa.ArrowInvalid) as error:
+        found = "; ".join(f"{kind} in {path!r}" for kind, path in kinds.items())
+        raise DesignError(
+            f"Column {name!r} of {source} has types that do not go together: {found}. A column is numbers everywhere "
+            "or text everywhere: write the files that differ again."
+        ) from error

@@ -1,0 +1,123 @@
+"""A design without rows, and what is known of its rows, from what the passes have found."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from bayeslmm.design.build import check_size
+from bayeslmm.design.design import Design, RandomTerm, Store
+from bayeslmm.design.recipe import recipe_of_columns
+from bayeslmm.design.row_facts import RowFacts
+from bayeslmm.design.saturated import check_identified
+from bayeslmm.design.size import check_blocks
+from bayeslmm.design.variances import check_labels
+from bayeslmm.errors import DesignError
+from bayeslmm.residual import KnownVariances, Residual, make_residual
+from bayeslmm.streaming.checks import dropped_rows
+from bayeslmm.streaming.group_facts import GroupFacts
+from bayeslmm.streaming.measures import Measured
+from bayeslmm.streaming.triangle import upper
+from bayeslmm.types import FloatArray, IntArray
+
+
+def design_of(measured: Measured, kept: IntArray, combined: FloatArray, store: Store) -> Design:
+    """The design with no row.
+
+    Parameters
+    ----------
+    measured : Measured
+    kept : IntArray
+        Columns of the fixed part that are kept.
+    combined : FloatArray, shape (p, a)
+        The others as combinations of these.
+    store : str
+    """
+    question, formula = measured.question, measured.question.formula
+    groupings = {name: own.grouping() for name, own in measured.coders.items()}
+    terms = tuple(
+        RandomTerm(bar.label, bar.group, effects, np.empty((0, len(effects))), structure)
+        for bar, effects, structure in zip(formula.bars, measured.effects, measured.structures, strict=True)
+    )
+    chosen = set(kept.tolist())
+    per_row, none = question.per_row, np.empty(0)
+    residual: Residual = make_residual(0, none if per_row.weights is not None else None)
+    if per_row.residual_sd is not None:
+        residual = KnownVariances(none)
+    training = measured.training
+    return Design(
+        formula=formula.text,
+        response=formula.response,
+        y=none,
+        X=np.empty((0, kept.size)),
+        fixed_names=tuple(name for k, name in enumerate(measured.names) if k in chosen),
+        aliased=tuple(name for k, name in enumerate(measured.names) if k not in chosen),
+        terms=terms,
+        groupings=groupings,
+        residual=residual,
+        offset=none if formula.offsets else None,
+        index=np.empty(0, dtype=np.int64),
+        dropped=dropped_rows(measured.survey.left_out),
+        frequency=None if per_row.frequency is None else np.empty(0, dtype=np.int64),
+        recipe=recipe_of_columns(
+            formula,
+            training.columns,
+            question.contrasts,
+            question.namespace,
+            per_row.scale,
+            combined,
+            training.counts,
+            measured.reference,
+        ),
+        store=store,
+        sigma=None if per_row.residual_sd is None else 1.0,
+    )
+
+
+def facts_of(measured: Measured, kept: IntArray) -> RowFacts:
+    """What is known of the rows before they are summed: nothing of single levels."""
+    moments, triangle, survey = measured.moments, measured.moments.triangle, measured.survey
+    p = len(measured.names)
+    own = np.concatenate([kept, np.arange(p, triangle.shift.size)])
+    weights = survey.weights
+    ones = np.ones(1)
+    return RowFacts(
+        n=triangle.n,
+        n_observations=triangle.observations,
+        widths=(1, kept.size, *(len(effects) for effects in measured.effects), 1),
+        triangle=upper(triangle.whole()[:, np.concatenate([[0], 1 + own])]),
+        low=np.concatenate([ones, triangle.low[own]]),
+        high=np.concatenate([ones, triangle.high[own]]),
+        response=(float(moments.response[0]), float(moments.response[1])),
+        sizes={},
+        varies={},
+        weights=None if weights is None else (weights.low, weights.high, weights.total / triangle.observations),
+        log_weights=0.0 if weights is None else weights.logs,
+    )
+
+
+def with_groups(facts: RowFacts, groups: GroupFacts) -> RowFacts:
+    """The same with what is known of single levels."""
+    varies = {name: np.append(False, state == 1) for name, state in groups.state.items()}
+    return replace(facts, sizes=groups.sizes, varies=varies, parents=groups.parents)
+
+
+def check(design: Design, measured: Measured, saturated: str, rank_deficient: str) -> None:
+    """Refuse what a design cannot be, in the words for rows in memory.
+
+    Raises
+    ------
+    DesignError
+    """
+    if rank_deficient == "error" and design.aliased:
+        raise DesignError(
+            f"The fixed part is rank deficient: {', '.join(design.aliased)} can be computed from the columns before, "
+            "so that the data cannot tell their coefficients apart, and rank_deficient='error' does not allow to leave "
+            "them out. Change the formula, or use rank_deficient='drop'."
+        )
+    check_size(design)
+    check_blocks(design.sizes)
+    check_labels(design)
+    if saturated == "error":
+        check_identified(design, measured.question.formula, {})

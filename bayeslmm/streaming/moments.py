@@ -1,0 +1,125 @@
+"""The pass in which columns are measured: one triangular factor of all of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import pandas as pd
+
+from bayeslmm.streaming.evaluated import Evaluated, Training, evaluated
+from bayeslmm.streaming.question import Chunk, LeftOut, usable
+from bayeslmm.streaming.triangle import Triangle
+from bayeslmm.types import FloatArray
+
+
+@dataclass(frozen=True)
+class Shift:
+    """What is subtracted from columns before they are measured, so that they may be far from zero.
+
+    Attributes
+    ----------
+    columns : FloatArray, shape (k - 1,)
+        From the columns of X and of the random terms: their means in the first chunk.
+    level : float
+        From the response less the offset: its first value, which is exact where responses agree in leading digits.
+    drift : float
+        From what is left of it: the mean in the first chunk.
+    """
+
+    columns: FloatArray
+    level: float
+    drift: float
+
+    def apply(self, found: Evaluated) -> tuple[FloatArray, tuple[FloatArray, FloatArray]]:
+        """Shifted columns (k, n): X, the random terms, the response less the offset; extremes of these as they are."""
+        y = found.y_less_offset
+        columns = [column for part in (found.X, *found.Z) for column in part.T]
+        rows = np.empty((len(columns) + 1, found.y.size))
+        for k, column in enumerate(columns):
+            np.subtract(column, self.columns[k], out=rows[k])
+        np.subtract(y, self.level, out=rows[-1])
+        rows[-1] -= self.drift
+        ends = [(column.min(), column.max()) for column in (*columns, y)]
+        low, high = np.array(ends).T
+        return rows, (low, high)
+
+
+def shift_of(found: Evaluated) -> Shift:
+    """From the columns of the first chunk."""
+    columns = np.concatenate([found.X, *found.Z], axis=1)
+    means = columns.mean(axis=0)
+    constant = (columns == columns[:1]).all(axis=0)
+    y = found.y_less_offset
+    level = float(y[0])
+    return Shift(np.where(constant, columns[0], means), level, float((y - level).mean()))
+
+
+@dataclass
+class Moments:
+    """Measures of all columns of the rows seen so far.
+
+    Attributes
+    ----------
+    triangle : Triangle
+    response : FloatArray, shape (2,)
+        Least and largest response, the offset not subtracted.
+    rows : int
+        Rows of the data, also those that cannot be used.
+    several : frozenset of int
+        Random terms, of those that were asked about, of which some row has several effects.
+    """
+
+    triangle: Triangle
+    response: FloatArray = field(default_factory=lambda: np.array([np.inf, -np.inf]))
+    rows: int = 0
+    several: frozenset[int] = frozenset()
+
+    def add(self, plan: MomentsPlan, chunk: Chunk, found: Evaluated) -> None:
+        """A chunk, of which at least one row can be used."""
+        self.several |= {k for k in plan.ordered if (np.count_nonzero(found.Z[k], axis=1) > 1).any()}
+        weights = chunk.row_weights
+        frequency = None if chunk.frequency is None else chunk.frequency.astype(float)
+        self.triangle.add(*plan.shift.apply(found), frequency, weights)
+        low, high = found.y.min(), found.y.max()
+        self.response = np.array([min(self.response[0], low), max(self.response[1], high)])
+
+    def merge(self, other: Moments) -> Moments:
+        """Rows of both."""
+        response = np.array(
+            [min(self.response[0], other.response[0]), max(self.response[1], other.response[1])]
+        )
+        rows, several = self.rows + other.rows, self.several | other.several
+        return Moments(self.triangle.merge(other.triangle), response, rows, several)
+
+
+@dataclass(frozen=True)
+class MomentsPlan:
+    """How a chunk is measured.
+
+    Attributes
+    ----------
+    training : Training
+    shift : Shift
+    weighted : bool
+    ordered : tuple of int
+        Random terms whose rows may have one effect each.
+    """
+
+    training: Training
+    shift: Shift
+    weighted: bool
+    ordered: tuple[int, ...] = ()
+
+    def empty(self) -> Moments:
+        """Of no rows."""
+        columns = np.append(self.shift.columns, self.shift.level + self.shift.drift)
+        return Moments(Triangle.start(columns, self.weighted))
+
+    def add(self, partial: Moments, frame: pd.DataFrame) -> Moments:
+        """One more chunk."""
+        chunk = usable(frame, self.training.question, LeftOut())
+        if chunk.n:
+            partial.add(self, chunk, evaluated(self.training, chunk, partial.rows))
+        partial.rows += len(frame)
+        return partial
