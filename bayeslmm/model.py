@@ -53,7 +53,7 @@ MAX_EVALUATIONS = 200
 _ARGUMENTS: dict[str, Any] = {
     **dict.fromkeys(("weights", "residual_sd", "residual", "contrasts", "extra_namespace", "cov", "frequency")),
     **dict.fromkeys(("memory", "progress")),
-    **{"saturated": "error", "store": "auto", "na_action": "drop", "rank_deficient": "drop"},
+    **{"cells": False, "saturated": "error", "store": "auto", "na_action": "drop", "rank_deficient": "drop"},
 }
 
 
@@ -141,6 +141,7 @@ class Model(Specification):
         rank_deficient: Literal["drop", "error"] = "drop",
         residual_sd: Any = None,
         residual: str | None = None,
+        cells: bool = False,
         memory: str | int | None = None,
         progress: bool | None = None,
         **unknown: Any,
@@ -159,6 +160,7 @@ class Model(Specification):
             "rank_deficient": rank_deficient,
             "residual_sd": residual_sd,
             "residual": residual,
+            "cells": cells,
             "memory": memory,
             "progress": progress,
         }

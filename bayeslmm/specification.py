@@ -19,7 +19,6 @@ from bayeslmm.likelihood.reduction import at_sigma
 from bayeslmm.reml import Optimum, optimise
 from bayeslmm.residual import refuse_parameters
 
-
 _TABLES = ("DataFrame", "Table", "RecordBatch")
 
 
@@ -37,7 +36,12 @@ def reduced(formula: str, data: Any, arguments: Mapping[str, Any]) -> tuple[Any,
     ------
     FormulaError, DesignError
     """
-    own = {name: value for name, value in arguments.items() if name not in ("memory", "progress")}
+    own = {name: value for name, value in arguments.items() if name not in ("memory", "progress", "cells")}
+    if arguments["cells"] is not False:
+        from bayeslmm.design.gathered import asks_for_cells, build_gathered
+
+        if asks_for_cells(arguments["cells"], own.pop("frequency")):
+            return kept_table(data), build_gathered(formula, data, own), None
     if not _read_in_chunks(data):
         for name in ("memory", "progress"):
             if arguments[name] is not None:
@@ -65,7 +69,7 @@ def _read_in_chunks(data: Any) -> bool:
     root = type(data).__module__.partition(".")[0]
     if isinstance(data, pd.DataFrame) or (root in ("polars", "pyarrow") and type(data).__name__ in _TABLES):
         return False
-    from bayeslmm.sources import Source, is_source
+    from bayeslmm.sources import is_source
 
     return is_source(data)
 

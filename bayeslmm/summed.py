@@ -29,6 +29,7 @@ def _from_sums(
     sum_sq: str | None = None,
     variance: str | None = None,
     sd: str | None = None,
+    n_missing: str | None = None,
     weights: Any = None,
     contrasts: Mapping[str, Any] | None = None,
     extra_namespace: Mapping[str, Any] | None = None,
@@ -62,6 +63,8 @@ def _from_sums(
         The column with the sum of squares about the cell's mean, the raw sum of squares (refused where too many digits
         cancel), the variance (n - 1 in the denominator) or the standard deviation; ``"ss"`` by default. A cell of one
         observation has none of its own: it may be missing.
+    n_missing : str, optional
+        The column with the number of rows that have no response; they are counted in `dropped`.
     weights : str or array of shape (rows,), optional
         Precision weights, the same for all observations of a cell: each has residual variance ``sigma^2 / weight``.
     contrasts, extra_namespace, saturated, cov, store, na_action, rank_deficient, residual_sd, residual
@@ -100,6 +103,7 @@ def _from_sums(
         )
     no_argument("bl.Model.from_sums", _from_sums, unknown, MODEL_ARGUMENTS, DesignError)
     sums = {"n": n, "mean": mean, "total": total, "ss": ss, "sum_sq": sum_sq, "variance": variance, "sd": sd}
+    sums["n_missing"] = n_missing
     arguments: dict[str, Any] = {
         "weights": weights,
         "contrasts": contrasts,

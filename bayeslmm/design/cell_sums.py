@@ -45,6 +45,8 @@ class SumColumns:
         Of the response: its mean, or its sum.
     ss, sum_sq, variance, sd : str or None
         Sum of squares about the mean, raw sum of squares, variance (n - 1 in the denominator) or standard deviation.
+    n_missing : str or None
+        Rows without a response, which are counted.
     """
 
     n: str = "n"
@@ -54,6 +56,7 @@ class SumColumns:
     sum_sq: str | None = None
     variance: str | None = None
     sd: str | None = None
+    n_missing: str | None = None
 
     @classmethod
     def of(cls, given: Mapping[str, Any]) -> SumColumns:
@@ -99,11 +102,14 @@ class CellSums:
         nan where n is 0.
     ss : FloatArray, shape (m,)
         Sums of squares about the mean, 0 where n is 0 or 1.
+    n_missing : FloatArray, shape (m,)
+        Rows that have no response.
     """
 
     n: FloatArray
     mean: FloatArray
     ss: FloatArray
+    n_missing: FloatArray
 
 
 def read_sums(frame: pd.DataFrame, columns: SumColumns) -> CellSums:
@@ -123,20 +129,22 @@ def read_sums(frame: pd.DataFrame, columns: SumColumns) -> CellSums:
     """
     values = {what: _numbers(what, name, frame) for what, name in columns.given.items()}
     n = values["n"]
-    with np.errstate(invalid="ignore"):
-        bad = np.isnan(n) | (n < 0) | (n != np.round(n)) | (n > _LARGEST)
-    if bad.any():
-        _refuse(
-            f"The column {columns.n!r} has {int(bad.sum())} value(s) that are no counts",
-            {columns.n: n},
-            bad,
-            frame,
-            "n is the number of observations of a cell: 0, 1, 2, ...",
-        )
+    _check_counts(columns.n, n, frame, "n is the number of observations of a cell: 0, 1, 2, ...")
+    missing = values.get("n_missing", np.zeros(n.size))
+    _check_counts(str(columns.n_missing), missing, frame, "n_missing counts rows of the cell that have no response.")
     some = n > 0
     mean = _mean(values, columns, n, frame)
     ss = np.where(n > 1, _squares(values, columns, n, mean, frame), 0.0)
-    return CellSums(n, np.where(some, mean, np.nan), ss)
+    return CellSums(n, np.where(some, mean, np.nan), ss, missing)
+
+
+def _check_counts(name: str, counts: FloatArray, frame: pd.DataFrame, remedy: str) -> None:
+    with np.errstate(invalid="ignore"):
+        bad = np.isnan(counts) | (counts < 0) | (counts != np.round(counts)) | (counts > _LARGEST)
+    if bad.any():
+        _refuse(
+            f"The column {name!r} has {int(bad.sum())} value(s) that are no counts", {name: counts}, bad, frame, remedy
+        )
 
 
 def _numbers(what: str, name: str, frame: pd.DataFrame) -> FloatArray:
@@ -244,15 +252,15 @@ def _centred(sum_sq: FloatArray, name: str, n: FloatArray, mean: FloatArray, fra
     return np.asarray(ss)
 
 
-def stand_in(design: Design, ss: FloatArray) -> Design:
+def stand_in(design: Design, mean: FloatArray, ss: FloatArray) -> Design:
     """A design of cells at their means with rows that have the sums of squares within cells, too.
 
     Parameters
     ----------
     design : Design
-        One row per cell at its mean, with frequencies.
-    ss : FloatArray, shape (n,)
-        Sums of squares about the mean.
+        One row per cell, with frequencies.
+    mean, ss : FloatArray, shape (n,)
+        Means, and sums of squares about them.
 
     Returns
     -------
@@ -270,14 +278,19 @@ def stand_in(design: Design, ss: FloatArray) -> Design:
     rows = np.repeat(np.arange(design.n), 1 + pair)
     first = np.cumsum(1 + pair) - (1 + pair)
     few = count // 2
-    y, frequency = design.y[rows], count[rows]
+    y, frequency = mean[rows], count[rows]
     upper, lower = first[pair], first[pair] + 1
     f, g = few[pair].astype(float), (count - few)[pair].astype(float)
-    y[upper] += np.sqrt(ss[pair] / (f + g) * (g / f))
-    y[lower] -= np.sqrt(ss[pair] / (f + g) * (f / g))
+    y[upper] += _above(ss[pair], f, g)
+    y[lower] -= _above(ss[pair], g, f)
     frequency[upper], frequency[lower] = few[pair], (count - few)[pair]
-    _check_resolution(design.y, ss, y - design.y[rows], frequency)
+    _check_resolution(mean, ss, y - mean[rows], frequency)
     return replace(_repeated(design, rows), y=y, frequency=frequency, cells=Cells(first))
+
+
+def _above(ss: FloatArray, f: FloatArray, g: FloatArray) -> FloatArray:
+    """How far f of f + g observations stand from their mean, on one side, if the others stand together, too."""
+    return np.asarray(np.sqrt(ss / (f + g) * (g / f)))
 
 
 def _check_resolution(mean: FloatArray, ss: FloatArray, deviations: FloatArray, frequency: IntArray) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -25,16 +25,24 @@ class DroppedRows:
         Reason (``"missing Days"``, ``"weight 0"``, ``"frequency 0"``) to the labels concerned; a row may have several.
     unit : str
         What the labels number, e.g. ``"line of the file"``; empty if they are just labels.
+    counts : dict of str to int
+        Of cells, the observations by reason; a reason need not have cells.
+    observations : int or None
+        The observations of all that was left out, where the labels are those of cells.
     """
 
     labels: Lazy[tuple[Hashable, ...]] = Lazy(())  # noqa: RUF009
     reasons: Lazy[dict[str, tuple[Hashable, ...]]] = Lazy(LabelsByReason({}))  # noqa: RUF009
     unit: str = ""
+    counts: dict[str, int] = field(default_factory=dict)
+    observations: int | None = None
 
     def __len__(self) -> int:
-        return len(vars(self)["labels"])
+        return len(vars(self)["labels"]) if self.observations is None else self.observations
 
     def __str__(self) -> str:
+        if self.observations is not None:
+            return self._by_count()
         if not len(self):
             return "no rows dropped"
         reasons = vars(self)["reasons"]
@@ -42,6 +50,16 @@ class DroppedRows:
         parts = [f"{reason}: {shortened(rows, self.unit)}" for reason, rows in found.items()]
         noun = "row" if len(self) == 1 else "rows"
         return f"{len(self)} {noun} dropped ({'; '.join(parts)})"
+
+    def _by_count(self) -> str:
+        cells = {reason: len(rows) for reason, rows in self.reasons.items()}
+        parts = [
+            f"{reason}: {count:,}" + (f" in {cells[reason]:,} cell(s)" if cells.get(reason) else "")
+            for reason, count in self.counts.items()
+        ]
+        if not parts:
+            return "no observations dropped"
+        return f"{len(self):,} observation(s) dropped ({'; '.join(parts)})"
 
 
 @by_value

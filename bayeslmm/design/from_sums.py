@@ -11,7 +11,7 @@ import pandas as pd
 
 from bayeslmm.arguments import kind_of
 from bayeslmm.design.build import build_design
-from bayeslmm.design.cell_sums import SumColumns, read_sums, stand_in
+from bayeslmm.design.cell_sums import CellSums, SumColumns, read_sums, stand_in
 from bayeslmm.design.design import Design
 from bayeslmm.design.dropped import DroppedRows
 from bayeslmm.design.formula import parse_formula
@@ -19,7 +19,7 @@ from bayeslmm.design.lazy import Labels, LabelsByReason
 from bayeslmm.design.names import literal
 from bayeslmm.design.tables import open_table, to_pandas
 from bayeslmm.errors import DesignError, FormulaError
-from bayeslmm.types import IntArray
+from bayeslmm.types import FloatArray, IntArray
 
 
 def build_from_sums(formula: str, frame: pd.DataFrame, columns: SumColumns, arguments: Mapping[str, Any]) -> Design:
@@ -45,16 +45,25 @@ def build_from_sums(formula: str, frame: pd.DataFrame, columns: SumColumns, argu
     """
     if not isinstance(formula, str):
         raise FormulaError(f"The formula is {kind_of(formula)}, not a string such as 'y ~ x + (x | g)'.")
-    response = _response(formula)
+    response = response_name(formula)
     sums = read_sums(frame, columns)
     _check_response(response, columns, frame)
     labels = frame.index
     frame = frame.reset_index(drop=True)  # a copy
     # Of no observations there is no mean; they are left out for their number.
-    frame[response] = np.where(sums.n > 0, sums.mean, 0.0)
+    frame[response] = np.where(sums.n > 0, sums.mean, 0.0) + _apart(sums)
     design = build_design(formula, frame, **arguments, frequency=sums.n)
     kept = np.asarray(design.index, dtype=np.int64)
-    return stand_in(_labelled(design, labels, kept), sums.ss[kept])
+    dropped = _dropped(design, labels, sums, kept)
+    if str(arguments.get("na_action")) == "fail" and sums.n_missing.any():
+        raise DesignError(
+            f"{int(sums.n_missing.sum()):,} row(s) have no {response}, which na_action='fail' does not allow. Leave "
+            "them out, or use na_action='drop' (they are counted)."
+        )
+    design = replace(design, index=labels[kept].to_numpy(), dropped=dropped)
+    if design.all_rows is not None:
+        design = replace(design, all_rows=replace(design.all_rows, index=labels.to_numpy()))
+    return stand_in(design, sums.mean[kept], sums.ss[kept])
 
 
 def cells_frame(cells: Any) -> pd.DataFrame:
@@ -74,7 +83,7 @@ def cells_frame(cells: Any) -> pd.DataFrame:
     return frame
 
 
-def _response(formula: str) -> str:
+def response_name(formula: str) -> str:
     """The name of the response.
 
     Raises
@@ -102,16 +111,26 @@ def _check_response(response: str, columns: SumColumns, frame: pd.DataFrame) -> 
         )
 
 
-def _labelled(design: Design, labels: pd.Index, kept: IntArray) -> Design:
-    """The design of cells that were numbered, with the labels that they have in the table."""
-    if isinstance(labels, pd.RangeIndex) and labels.equals(pd.RangeIndex(len(labels))):
-        return design
-    out = replace(design, index=labels[kept].to_numpy())
-    if len(design.dropped):
-        places = {reason: np.array(rows, dtype=np.int64) for reason, rows in design.dropped.reasons.items()}
-        reasons = {reason: Labels(labels[rows]) for reason, rows in places.items()}
-        left_out = np.setdiff1d(np.arange(len(labels)), kept)
-        out = replace(out, dropped=DroppedRows(Labels(labels[left_out]), LabelsByReason(reasons)))
-    if design.all_rows is not None:
-        out = replace(out, all_rows=replace(design.all_rows, index=labels.to_numpy()))
+def _apart(sums: CellSums) -> FloatArray:
+    """A number to be added to the mean of one cell: equal means of responses that vary are no constant response."""
+    out = np.zeros(sums.n.size)
+    if sums.ss.any():
+        first = int(np.argmax(sums.ss > 0))
+        out[first] = np.sqrt(sums.ss[first] / sums.n[first])
     return out
+
+
+def _dropped(design: Design, labels: pd.Index, sums: CellSums, kept: IntArray) -> DroppedRows:
+    """Cells that were left out, by the labels that they have in the table, and the rows behind them."""
+    places = {reason: np.array(rows, dtype=np.int64) for reason, rows in design.dropped.reasons.items()}
+    empty = places.pop("frequency 0", np.empty(0, dtype=np.int64))
+    rows = sums.n + sums.n_missing
+    if (without := empty[rows[empty] == 0]).size:
+        places["n 0"] = without
+    left_out = np.setdiff1d(np.arange(len(labels)), kept)
+    counts = {reason: int(rows[own].sum()) for reason, own in places.items()}
+    if sums.n_missing.any():
+        counts[f"missing {design.response}"] = int(sums.n_missing.sum())
+    reasons = {reason: Labels(labels[own]) for reason, own in places.items()}
+    total = int(rows[left_out].sum() + sums.n_missing[kept].sum())
+    return DroppedRows(Labels(labels[left_out]), LabelsByReason(reasons), "cell of the table", counts, total)

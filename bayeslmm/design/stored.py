@@ -61,7 +61,7 @@ def check_stored(design: Design) -> None:
         if groups and (clusters is None or len(groups) != int(clusters.max()) + 1):
             raise ValueError(f"{len(groups)} groups of correlated residuals have names, which is not their number")
     if design.all_rows is not None:
-        _check_all_rows(design.all_rows, m, len(design.dropped))
+        _check_all_rows(design.all_rows, m, len(design.dropped.labels))
 
 
 def with_residual(content: dict[str, Any]) -> dict[str, Any]:
