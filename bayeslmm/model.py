@@ -14,7 +14,6 @@ from numpy.typing import ArrayLike
 from bayeslmm.arguments import MOST_REFITS, Seed, choice, flag, instance, whole
 from bayeslmm.design import CovarianceStructure, Design
 from bayeslmm.design.design import Store
-from bayeslmm.design.notes import fixed_levels
 from bayeslmm.design.padding import NaAction
 from bayeslmm.design.residual_translation import refuse_elsewhere
 from bayeslmm.design.screen import fill
@@ -26,7 +25,7 @@ from bayeslmm.imports import later
 from bayeslmm.reml import Optimum, optimise
 from bayeslmm.reml.fixed import resolve_fixed
 from bayeslmm.reml.penalty import Penalty, resolve_penalty
-from bayeslmm.residual import estimable, refuse_parameters, residual_labels
+from bayeslmm.residual import refuse_parameters
 from bayeslmm.specification import Specification, reduced
 from bayeslmm.types import FloatArray
 
@@ -102,6 +101,9 @@ class Model(Specification):
         Known standard deviations of the residuals, as the standard errors of the studies of a meta-analysis: the
         residual variance of row i is ``residual_sd[i]^2``, and sigma is 1, not estimated. A column, an expression
         (``"sqrt(vi)"``) or one number per row. One row per level is then no obstacle: ``yi ~ 1 + (1 | study)``.
+    cells : bool
+        Sum the rows over cells by one GROUP BY, run where the data are, and keep the sums: exact, and quick where
+        predictors take few values. As `cell_sums` and `from_sums`; residuals and other looks at single rows are gone.
     residual : str, optional
         Residual structure with parameters: variances ``by(g)``, ``power(x)``, ``exp(x)``, ``const_power(x)``, a
         correlation within groups such as ``ar1(time | g)``, ``cs(g)`` or ``us(visit | g)``, or both joined by ``+``,
@@ -384,26 +386,7 @@ class Model(Specification):
         model._design, model._optima = design, {}
         return model
 
-    def _lines(self) -> list[str]:
-        design = self._design
-        plural = "" if design.p == 1 else "s"
-        lines = [f"{design.observations}, {design.p} fixed effect{plural}, {design.q} random effects"]
-        for term in design.terms:
-            k = len(term.structure.rows)
-            levels = design.groupings[term.group].n_levels
-            lines.append(
-                f"{term.label}: {levels} levels x {', '.join(term.effects)}, "
-                f"{k} covariance parameter{'' if k == 1 else 's'}"
-            )
-        if labels := residual_labels(design.residual):
-            lines.append(f"residuals: {estimable(design.residual).expression}, {len(labels)} parameter(s) beside sigma")
-        lines += fixed_levels(design)
-        if design.aliased:
-            lines.append(f"left out because earlier columns span them: {', '.join(design.aliased)}")
-        if len(design.dropped):
-            every = "" if design.all_rows is None else "; results by row have nan there"
-            lines.append(f"{design.dropped}{every}")
-        return [*lines, *(f"note: {note}" for note in design.notes.lines)]
+    _lines = views.model_lines
 
     def __repr__(self) -> str:
         return fill("\n  ".join([f"Model: {self.formula}", *self._lines()]), indent="  ")

@@ -40,7 +40,7 @@ def reduced(formula: str, data: Any, arguments: Mapping[str, Any]) -> tuple[Any,
     if arguments["cells"] is not False:
         from bayeslmm.design.gathered import asks_for_cells, build_gathered
 
-        if asks_for_cells(arguments["cells"], own.pop("frequency")):
+        if asks_for_cells(arguments["cells"], frequency=own.pop("frequency"), memory=arguments["memory"]):
             return kept_table(data), build_gathered(formula, data, own), None
     if not _read_in_chunks(data):
         for name in ("memory", "progress"):

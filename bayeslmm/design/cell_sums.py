@@ -16,9 +16,9 @@ import numpy as np
 import pandas as pd
 
 from bayeslmm.arguments import kind_of
-from bayeslmm.design.cells import Cells
 from bayeslmm.design.data import read_numbers, row_names
 from bayeslmm.design.design import Design
+from bayeslmm.design.dropped import SummedCells
 from bayeslmm.design.names import literal
 from bayeslmm.errors import DesignError
 from bayeslmm.types import BoolArray, FloatArray, IntArray
@@ -285,7 +285,7 @@ def stand_in(design: Design, mean: FloatArray, ss: FloatArray) -> Design:
     y[lower] -= _above(ss[pair], g, f)
     frequency[upper], frequency[lower] = few[pair], (count - few)[pair]
     _check_resolution(mean, ss, y - mean[rows], frequency)
-    return replace(_repeated(design, rows), y=y, frequency=frequency, cells=Cells(first))
+    return replace(_repeated(design, rows), y=y, frequency=frequency, cells=SummedCells(first))
 
 
 def _above(ss: FloatArray, f: FloatArray, g: FloatArray) -> FloatArray:

@@ -7,9 +7,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-from bayeslmm.design.cells import Cells
 from bayeslmm.design.covariance import CovarianceStructure
-from bayeslmm.design.dropped import AllRows, DroppedRows
+from bayeslmm.design.dropped import AllRows, DroppedRows, SummedCells
 from bayeslmm.design.grouping import Grouping
 from bayeslmm.design.lazy import Lazy
 from bayeslmm.design.recipe import Recipe
@@ -113,7 +112,7 @@ class Design:
         The rows of the data, where results by row are to have them all (``na_action="exclude"``).
     sigma : float or None
         The residual standard deviation where it is known, units of y; None where it is to be estimated.
-    cells : Cells or None
+    cells : SummedCells or None
         Where only sums over cells are known (`Model.from_sums`): the rows have these sums, and are no observations.
     facts : RowFacts or None
         What is known of the rows where these are not in memory: every array with n rows is then read when it is used.
@@ -137,7 +136,7 @@ class Design:
     store: Store = field(default="auto", repr=False, compare=False)
     all_rows: AllRows | None = field(default=None, repr=False)
     sigma: float | None = field(default=None, repr=False)
-    cells: Cells | None = field(default=None, repr=False)
+    cells: SummedCells | None = field(default=None, repr=False)
     facts: RowFacts | None = field(default=None, repr=False)
 
     def __repr__(self) -> str:

@@ -1,10 +1,10 @@
-"""Rows that did not enter a design, and why."""
+"""Rows that did not enter a design, and why; and what rows of it stand for."""
 
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
@@ -84,6 +84,46 @@ class AllRows:
         inside = np.zeros(self.index.shape[0], dtype=bool)
         inside[self.kept] = True
         return inside
+
+
+@by_value
+@dataclass(frozen=True, eq=False)
+class SummedCells:
+    """Cells of which only sums are known; the responses of their rows are no observations, but have the same sums.
+
+    Attributes
+    ----------
+    first : IntArray, shape (m,)
+        The row at which each cell begins, ascending. A cell has that row alone, or that and the next.
+    """
+
+    first: IntArray
+
+    def __len__(self) -> int:
+        return int(self.first.size)
+
+    def of(self, rows: IntArray) -> IntArray:
+        """The cell of each of some rows."""
+        return np.searchsorted(self.first, rows, side="right") - 1
+
+    def part(self, rows: IntArray) -> Self:
+        """The cells of some rows, which are in the order of the design or turns of it."""
+        cell = self.of(rows)
+        begins = np.ones(rows.size, dtype=bool)
+        begins[1:] = (np.diff(cell) != 0) | (np.diff(rows) <= 0)
+        return type(self)(np.flatnonzero(begins))
+
+    def check(self, n: int) -> None:
+        """Refuse cells that are none of n rows.
+
+        Raises
+        ------
+        ValueError
+        """
+        ends = np.append(self.first, n)
+        sizes = np.diff(ends)
+        if not self.first.size or self.first[0] != 0 or sizes.min() < 1 or sizes.max() > 2:
+            raise ValueError(f"{self.first.size} cells do not have one or two of the {n} rows each")
 
 
 def shortened(labels: Sequence[Hashable], unit: str = "", limit: int = 8) -> str:

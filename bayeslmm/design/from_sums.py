@@ -74,13 +74,28 @@ def cells_frame(cells: Any) -> pd.DataFrame:
     DesignError
         No table.
     """
-    table, _ = open_table(cells)
+    table, _ = open_table(_read(cells))
     frame = pd.DataFrame(to_pandas(table)).copy(deep=False)
     named = [name for name in frame.index.names if name is not None and name not in frame]
     if named and len(named) == frame.index.nlevels:
         frame = frame.reset_index()
     frame.columns = pd.Index([str(name) for name in frame.columns], dtype=object)
     return frame
+
+
+def _read(cells: Any) -> Any:
+    """The table, of a source of rows all of them: cells are few."""
+    from bayeslmm.sources import is_source, open_source, text_columns
+
+    if not is_source(cells):
+        return cells
+    source = open_source(cells)
+    chunks = list(source.chunks(source.columns))
+    text = frozenset[str]().union(*map(text_columns, chunks))
+    parts = [pd.DataFrame(chunk.astype(dict.fromkeys(text & set(chunk.columns), object))) for chunk in chunks]
+    for part in parts:
+        part.attrs = {}
+    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=list(source.columns))
 
 
 def response_name(formula: str) -> str:
@@ -127,7 +142,9 @@ def _dropped(design: Design, labels: pd.Index, sums: CellSums, kept: IntArray) -
     rows = sums.n + sums.n_missing
     if (without := empty[rows[empty] == 0]).size:
         places["n 0"] = without
-    left_out = np.setdiff1d(np.arange(len(labels)), kept)
+    gone = np.ones(len(labels), dtype=bool)
+    gone[kept] = False
+    left_out = np.flatnonzero(gone)
     counts = {reason: int(rows[own].sum()) for reason, own in places.items()}
     if sums.n_missing.any():
         counts[f"missing {design.response}"] = int(sums.n_missing.sum())

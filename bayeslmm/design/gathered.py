@@ -86,7 +86,7 @@ def cell_sums(
 
 def gathered(formula: str, data: Any, arguments: Mapping[str, Any]) -> pd.DataFrame:
     """The same with the arguments of `build_design`."""
-    from bayeslmm.sources import is_source, open_source
+    from bayeslmm.sources import is_source, open_source, text_columns
 
     if not isinstance(formula, str):
         raise FormulaError(f"The formula is {kind_of(formula)}, not a string such as 'y ~ x + (x | g)'.")
@@ -101,7 +101,8 @@ def gathered(formula: str, data: Any, arguments: Mapping[str, Any]) -> pd.DataFr
     if _cheap(data):
         first = next(iter(source.chunks([response])), None)
         if first is not None:
-            check_response_column(response, first[response])
+            text = response in text_columns(first)
+            check_response_column(response, first[response].astype(object) if text else first[response])
     try:
         cells = source.group_by(keys, response)
     except BayesLMMError:
@@ -146,19 +147,24 @@ def build_gathered(formula: str, data: Any, arguments: Mapping[str, Any]) -> Des
     return build_from_sums(formula, cells, COLUMNS, arguments)
 
 
-def asks_for_cells(given: Any, frequency: Any) -> bool:
+def asks_for_cells(given: Any, *, frequency: Any, memory: Any) -> bool:
     """Whether the argument ``cells`` of `Model` asks for sums.
 
     Raises
     ------
     DesignError
-        Neither True nor False; frequencies beside it.
+        Neither True nor False; frequencies beside it, or a limit for rows that are not kept.
     """
     wanted = flag("cells", given, DesignError, meaning="True sums the rows over cells by one GROUP BY.")
     if wanted and frequency is not None:
         raise DesignError(
             "cells=True counts the rows of every cell, and frequency= says how many rows a row stands for; both "
             "together are not there. Sum the counts yourself and use bl.Model.from_sums(formula, cells)."
+        )
+    if wanted and memory is not None:
+        raise DesignError(
+            "memory= is about rows that are read again, and with cells=True only sums over cells are kept, in memory. "
+            "Leave one of the two out."
         )
     return wanted
 

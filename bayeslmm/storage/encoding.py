@@ -37,7 +37,6 @@ _PLAIN = (str, int, bool, type(None))
 _NUMERIC = "biufcMmUS"
 # What files hold: module to its classes. A name that is not here is never looked up.
 CLASSES: dict[str, tuple[str, ...]] = {
-    "bayeslmm.design.cells": ("Cells",),
     "bayeslmm.design.contrasts": ("Treatment",),
     "bayeslmm.design.covariance.autoregressive": ("AR1", "HeterogeneousAR1"),
     "bayeslmm.design.covariance.compound": ("CompoundSymmetry", "HeterogeneousCompoundSymmetry"),
@@ -46,7 +45,7 @@ CLASSES: dict[str, tuple[str, ...]] = {
     "bayeslmm.design.covariance.toeplitz": ("Toeplitz",),
     "bayeslmm.design.design": ("Design", "Notes", "RandomTerm"),
     "bayeslmm.design.grouping": ("Grouping",),
-    "bayeslmm.design.dropped": ("AllRows", "DroppedRows"),
+    "bayeslmm.design.dropped": ("AllRows", "DroppedRows", "SummedCells"),
     "bayeslmm.design.recipe": ("Column", "NamedContrasts", "Recipe"),
     "bayeslmm.design.reference": ("Covariate", "ReferenceData"),
     "bayeslmm.numerics.newton": ("Step",),

@@ -48,7 +48,7 @@ def written(folder: Path, rows: int, groups: int) -> Path:
 
 
 def measured(path: Path, engine: str) -> dict[str, Any]:
-    """One model, its fit and a posterior, timed in this process."""
+    """One model and its fit, timed in this process."""
     import resource
 
     import bayeslmm as bl
@@ -76,8 +76,6 @@ def measured(path: Path, engine: str) -> dict[str, Any]:
     fit = model.fit()
     lap("fit")
     found |= {"sigma": fit.sigma, "sd": float(fit.estimates().iloc[0]), "status": str(fit.status)}
-    model.sample(random_seed=1, progressbar=False, keep=())
-    lap("posterior")
     return found | {"peak GB": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6, 2)}
 
 

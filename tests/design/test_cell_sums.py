@@ -12,7 +12,7 @@ import pyarrow as pa
 import pytest
 
 import bayeslmm as bl
-from bayeslmm.design.cells import Cells
+from bayeslmm.design.dropped import SummedCells
 from bayeslmm.errors import DesignError
 
 RNG = np.random.default_rng(5)
@@ -84,13 +84,13 @@ def test_cells_without_observations_or_predictors_are_dropped_and_named() -> Non
     odd.loc[2, "x"] = np.nan
     odd.loc[4, ["n", "mean", "ss"]] = [0, np.nan, np.nan]
     model = bl.Model.from_sums(FORMULA, odd)
-    assert model.dropped.reasons == {"missing x": (2,), "frequency 0": (4,)}
+    assert model.dropped.reasons == {"missing x": (2,), "n 0": (4,)}
     rest = RAW.merge(odd.drop([2, 4])[["g", "x"]], on=["g", "x"])
     assert model.n == len(rest)
     assert abs(model.fit().criterion - bl.Model(FORMULA, rest).fit().criterion) < 1e-10
     named = odd.set_axis([f"cell {i}" for i in range(len(odd))])
     again = bl.Model.from_sums(FORMULA, named)
-    assert again.dropped.reasons == {"missing x": ("cell 2",), "frequency 0": ("cell 4",)}
+    assert again.dropped.reasons == {"missing x": ("cell 2",), "n 0": ("cell 4",)}
     assert again.fit().fitted().index.tolist() == [f"cell {i}" for i in range(len(odd)) if i not in (2, 4)]
 
 
@@ -192,7 +192,7 @@ def test_equal_designs_and_copies() -> None:
 
 
 def test_cells_of_some_rows() -> None:
-    cells = Cells(np.array([0, 2, 3, 5]))
+    cells = SummedCells(np.array([0, 2, 3, 5]))
     assert cells.of(np.arange(7)).tolist() == [0, 0, 1, 2, 2, 3, 3]
     assert cells.part(np.array([3, 4, 0, 1, 0, 1, 2, 2])).first.tolist() == [0, 2, 4, 6, 7]
     with pytest.raises(ValueError, match="do not have one or two"):
