@@ -60,6 +60,7 @@ if TYPE_CHECKING:
         Toeplitz,
         Unstructured,
     )
+    from bayeslmm.design.gathered import cell_sums
     from bayeslmm.errors import (
         ArgumentError,
         BayesLMMError,
@@ -112,6 +113,7 @@ _PRIORS = "bayeslmm.bayes.priors"
 _ERRORS = "bayeslmm.errors"
 _HOMES = {
     "Model": "bayeslmm.model",
+    "cell_sums": "bayeslmm.design.gathered",
     "load": "bayeslmm.model",
     "REMLResult": "bayeslmm.faces",
     "Posterior": "bayeslmm.faces",
@@ -271,6 +273,7 @@ __all__ = [
     "ZeroTests",
     "anova",
     "calibrate",
+    "cell_sums",
     "compare",
     "coverage",
     "coverage_atlas",

@@ -271,5 +271,7 @@ def prior_predictive(
     (1, 100, 30)
     """
     from bayeslmm.bayes.predictive import prior_predictive
+    from bayeslmm.design.observations import need_observations
 
+    need_observations(model.design, "prior_predictive() draws responses")
     return prior_predictive(model._design, priors, draws, random_seed)

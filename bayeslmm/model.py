@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -13,7 +14,6 @@ from numpy.typing import ArrayLike
 from bayeslmm.arguments import MOST_REFITS, Seed, choice, flag, instance, whole
 from bayeslmm.design import CovarianceStructure, Design
 from bayeslmm.design.design import Store
-from bayeslmm.design.notes import fixed_levels
 from bayeslmm.design.padding import NaAction
 from bayeslmm.design.residual_translation import refuse_elsewhere
 from bayeslmm.design.screen import fill
@@ -25,13 +25,13 @@ from bayeslmm.imports import later
 from bayeslmm.reml import Optimum, optimise
 from bayeslmm.reml.fixed import resolve_fixed
 from bayeslmm.reml.penalty import Penalty, resolve_penalty
-from bayeslmm.residual import estimable, refuse_parameters, residual_labels
+from bayeslmm.residual import refuse_parameters
 from bayeslmm.specification import Specification, reduced
 from bayeslmm.types import FloatArray
 
 # A model is made and fitted without what else may be asked of it.
 if TYPE_CHECKING:
-    from bayeslmm import bayesian, simulating, views
+    from bayeslmm import bayesian, simulating, summed, views
     from bayeslmm.bayes.default_priors import PriorSpec
     from bayeslmm.faces import Posterior
     from bayeslmm.files.writing import FilePath
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from bayeslmm.results.cross_validation import CrossValidation
     from bayeslmm.storage import fits, posteriors
 else:
-    bayesian, simulating, views = later("bayeslmm", "bayesian", "simulating", "views")
+    bayesian, simulating, summed, views = later("bayeslmm", "bayesian", "simulating", "summed", "views")
     penalised, residual_optimum = later("bayeslmm.reml", "penalised", "residual_optimum")
     fits, posteriors = later("bayeslmm.storage", "fits", "posteriors")
 
@@ -52,7 +52,7 @@ MAX_EVALUATIONS = 200
 _ARGUMENTS: dict[str, Any] = {
     **dict.fromkeys(("weights", "residual_sd", "residual", "contrasts", "extra_namespace", "cov", "frequency")),
     **dict.fromkeys(("memory", "progress")),
-    **{"saturated": "error", "store": "auto", "na_action": "drop", "rank_deficient": "drop"},
+    **{"cells": False, "saturated": "error", "store": "auto", "na_action": "drop", "rank_deficient": "drop"},
 }
 
 
@@ -105,6 +105,9 @@ class Model(Specification):
         Known standard deviations of the residuals, as the standard errors of the studies of a meta-analysis: the
         residual variance of row i is ``residual_sd[i]^2``, and sigma is 1, not estimated. A column, an expression
         (``"sqrt(vi)"``) or one number per row. One row per level is then no obstacle: ``yi ~ 1 + (1 | study)``.
+    cells : bool
+        Sum the rows over cells by one GROUP BY, run where the data are, and keep the sums: exact, and quick where
+        predictors take few values. As `cell_sums` and `from_sums`; residuals and other looks at single rows are gone.
     residual : str, optional
         Residual structure with parameters: variances ``by(g)``, ``power(x)``, ``exp(x)``, ``const_power(x)``, a
         correlation within groups such as ``ar1(time | g)``, ``cs(g)`` or ``us(visit | g)``, or both joined by ``+``,
@@ -144,6 +147,7 @@ class Model(Specification):
         rank_deficient: Literal["drop", "error"] = "drop",
         residual_sd: Any = None,
         residual: str | None = None,
+        cells: bool = False,
         memory: str | int | None = None,
         progress: bool | None = None,
         n_jobs: int | None = None,
@@ -165,6 +169,7 @@ class Model(Specification):
             "rank_deficient": rank_deficient,
             "residual_sd": residual_sd,
             "residual": residual,
+            "cells": cells,
             "memory": memory,
             "progress": progress,
             "n_jobs": n_jobs,
@@ -177,6 +182,7 @@ class Model(Specification):
         if sums is not None:
             vars(self)["cross_products"] = sums
 
+    from_sums = summed.from_sums
     simulate = simulating.simulate
     matrices = views.matrices
     criterion_at = views.criterion_at
@@ -342,7 +348,8 @@ class Model(Specification):
             )
         text = self.formula if formula is None else updated_formula(self.formula, formula)
         given = {name: _ARGUMENTS[name] if value is None else value for name, value in options.items()}
-        return Model(text, table, **{**self._arguments, **given})
+        made: Callable[..., Model] = Model if self._sums is None else partial(Model.from_sums, **self._sums)
+        return made(text, table, **{**self._arguments, **given})
 
     def _mode(
         self, priors: PriorSpec, reml: bool, penalty: Penalty | None, limit: int, fixed: dict[int, FloatArray]
@@ -390,26 +397,7 @@ class Model(Specification):
         model._design, model._optima = design, {}
         return model
 
-    def _lines(self) -> list[str]:
-        design = self._design
-        plural = "" if design.p == 1 else "s"
-        lines = [f"{design.observations}, {design.p} fixed effect{plural}, {design.q} random effects"]
-        for term in design.terms:
-            k = len(term.structure.rows)
-            levels = design.groupings[term.group].n_levels
-            lines.append(
-                f"{term.label}: {levels} levels x {', '.join(term.effects)}, "
-                f"{k} covariance parameter{'' if k == 1 else 's'}"
-            )
-        if labels := residual_labels(design.residual):
-            lines.append(f"residuals: {estimable(design.residual).expression}, {len(labels)} parameter(s) beside sigma")
-        lines += fixed_levels(design)
-        if design.aliased:
-            lines.append(f"left out because earlier columns span them: {', '.join(design.aliased)}")
-        if len(design.dropped):
-            every = "" if design.all_rows is None else "; results by row have nan there"
-            lines.append(f"{design.dropped}{every}")
-        return [*lines, *(f"note: {note}" for note in design.notes.lines)]
+    _lines = views.model_lines
 
     def __repr__(self) -> str:
         return fill("\n  ".join([f"Model: {self.formula}", *self._lines()]), indent="  ")

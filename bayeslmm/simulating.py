@@ -14,6 +14,7 @@ from bayeslmm.design.extended_residuals import correlated_within
 from bayeslmm.design.extension import MOST_LEVELS, extend, group_sizes, with_labels
 from bayeslmm.design.formula import parse_formula
 from bayeslmm.design.new_residuals import residual_parts_of
+from bayeslmm.design.observations import need_observations
 from bayeslmm.design.recipe import columns_in
 from bayeslmm.design.residual_text import residual_columns
 from bayeslmm.design.tables import open_table, to_pandas
@@ -96,6 +97,7 @@ def simulate(
     if n_groups is None and replicates is None:
         where = Conditions(newdata, random, new_levels, weights, offset)
         return simulated(design, law, where, lambda: _fit(model), n, random_seed)
+    need_observations(design, "simulate(n_groups=, replicates=) copies rows")
     _refuse_beside(n_groups=n_groups, replicates=replicates, newdata=newdata, weights=weights, offset=offset)
     if random is not None and not (isinstance(random, str) and random == "new"):
         raise DesignError(f"random={shown(random)} keeps effects of groups of the data, and n_groups= makes new ones.")

@@ -39,7 +39,12 @@ def reduced(formula: str, data: Any, arguments: Mapping[str, Any]) -> tuple[Any,
     ------
     FormulaError, DesignError
     """
-    own = {name: value for name, value in arguments.items() if name not in _OF_SOURCES}
+    own = {name: value for name, value in arguments.items() if name not in (*_OF_SOURCES, "cells")}
+    if arguments["cells"] is not False:
+        from bayeslmm.design.gathered import asks_for_cells, build_gathered
+
+        if asks_for_cells(arguments["cells"], frequency=own.pop("frequency"), memory=arguments["memory"]):
+            return kept_table(data), build_gathered(formula, data, own), None
     if not _read_in_chunks(data):
         for name in _OF_SOURCES:
             if arguments[name] is not None:
@@ -88,6 +93,8 @@ class Specification:
     _table: Any = None
     # What it was made with besides formula and table.
     _arguments: Mapping[str, Any] | None = None
+    # Columns of the sums, of a model of cells.
+    _sums: Mapping[str, str] | None = None
     # Whether there is no response that could be fitted.
     planned: ClassVar[bool] = False
 

@@ -7,12 +7,15 @@ from typing import TYPE_CHECKING, Literal, overload
 from numpy.typing import ArrayLike
 
 from bayeslmm.arguments import flag
+from bayeslmm.design.notes import fixed_levels
+from bayeslmm.design.observations import need_observations
 from bayeslmm.design.theta import check_lam
 from bayeslmm.errors import DesignError
 from bayeslmm.faces import fit_result
 from bayeslmm.likelihood.reduction import for_response
 from bayeslmm.reml.at_theta import criterion_at as value_at
 from bayeslmm.reml.at_theta import criterion_at_residual
+from bayeslmm.residual import estimable, residual_labels
 from bayeslmm.results.refits import check_responses
 from bayeslmm.results.refits import with_response as design_with
 from bayeslmm.specification import Specification
@@ -61,6 +64,7 @@ def to(model: Specification, package: str, *, reml: bool = True, data: str = "df
     """
     from bayeslmm.exporting import export
 
+    need_observations(model.design, "to() writes a call on a table")
     return export(model.design, package, reml=reml, data=data)
 
 
@@ -248,3 +252,26 @@ def latex(model: Specification, *, numbers: bool = False, priors: PriorSpec | bo
 
     resolved = resolve_priors(model.design, None if priors is True else priors)
     return write_latex(model.design, estimates, prior_lines(model.design, resolved))
+
+
+def model_lines(model: Specification) -> list[str]:
+    """What the first screen of a model says, line by line."""
+    design = model._design
+    plural = "" if design.p == 1 else "s"
+    lines = [f"{design.observations}, {design.p} fixed effect{plural}, {design.q} random effects"]
+    for term in design.terms:
+        k = len(term.structure.rows)
+        levels = design.groupings[term.group].n_levels
+        lines.append(
+            f"{term.label}: {levels} levels x {', '.join(term.effects)}, "
+            f"{k} covariance parameter{'' if k == 1 else 's'}"
+        )
+    if labels := residual_labels(design.residual):
+        lines.append(f"residuals: {estimable(design.residual).expression}, {len(labels)} parameter(s) beside sigma")
+    lines += fixed_levels(design)
+    if design.aliased:
+        lines.append(f"left out because earlier columns span them: {', '.join(design.aliased)}")
+    if len(design.dropped):
+        every = "" if design.all_rows is None else "; results by row have nan there"
+        lines.append(f"{design.dropped}{every}")
+    return [*lines, *(f"note: {note}" for note in design.notes.lines)]

@@ -27,6 +27,7 @@ from bayeslmm.bayes.priors import Priors
 from bayeslmm.bayes.smooth_groups import smooth_densities
 from bayeslmm.bayes.variance_draws import VarianceDraws
 from bayeslmm.design.design import Design
+from bayeslmm.design.observations import need_observations
 from bayeslmm.design.residual_groups import all_groupings
 from bayeslmm.design.without import without_rows
 from bayeslmm.errors import ArgumentError, ConvergenceWarning, DesignError, FitError
@@ -119,6 +120,8 @@ def leave_out(
     design, layout = cp.design, make_layout(cp.design)
     units = _units(design, layout, kind, group)
     codes = units.codes
+    if codes is None:
+        need_observations(design, "ELPD adds up densities", "loo('group') leaves out groups.", FitError)
     if codes is None and design.frequency is not None:
         raise FitError(
             "The rows have frequencies, and ELPD adds up rows, not observations. Write the rows out "

@@ -34,6 +34,8 @@ from bayeslmm.bayes.priors import (
     TermPrior,
 )
 from bayeslmm.design.design import Design, RandomTerm
+from bayeslmm.design.observations import need_observations
+from bayeslmm.errors import PriorError
 from bayeslmm.likelihood import NormalPrior
 from bayeslmm.types import FloatArray
 
@@ -116,6 +118,12 @@ def brms_priors(design: Design) -> Priors:
     brms puts t(3, median(y), the same scale) on the centred intercept, which cannot be integrated out in closed form:
     it is flat here. The scale does not follow the units of a predictor, nor those of y where mad(y) is below 2.5.
     """
+    need_observations(
+        design,
+        "brms scales its priors by the median absolute deviation",
+        "The scale can be given, priors={'sd': bl.HalfT(3, scale), 'sigma': bl.HalfT(3, scale)}.",
+        PriorError,
+    )
     scale = max(2.5, round(response_mad(design), 1))
     prior = HalfT(3.0, scale)
     note = (

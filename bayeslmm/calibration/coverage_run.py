@@ -149,7 +149,7 @@ def _subject(model: Any, reml: Any) -> tuple[Design, SummedDesign, bool]:
         flag("reml", reml, FitError)
     design: Design = model.design
     refuse_regression(design.residual, "bl.coverage")
-    if design.frequency is not None:
+    if design.frequency is not None and design.cells is None:
         raise DesignError(
             "The rows of this model have frequencies: one simulated response per row would stand for several equal "
             "observations, which the model takes for independent ones. Write the rows out."

@@ -21,6 +21,7 @@ from bayeslmm.calibration.quantities import quantity_names
 from bayeslmm.calibration.replicate import Replicate, Task, products, replicates
 from bayeslmm.calibration.result import Calibration
 from bayeslmm.calibration.samplers import make_sampler
+from bayeslmm.design.observations import need_observations
 from bayeslmm.errors import ConvergenceWarning, DesignError, FitError
 from bayeslmm.likelihood import SummedDesign
 from bayeslmm.parent import watch
@@ -150,6 +151,7 @@ def _check(model: Model, n: int, method: str, draws: int, n_jobs: int) -> None:
     whole("draws", draws, _FEWEST_DRAWS, MOST_REFITS, FitError)
     whole("n_jobs", n_jobs, 1, MOST_WORKERS, FitError)
     choice("method", method, ("auto", "quadrature", "importance", "nuts"), FitError)
+    need_observations(model.design, "bl.calibrate simulates responses")
     if model.design.frequency is not None:
         raise DesignError(
             "The rows of this model have frequencies: one simulated response per row would stand for several equal "

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from bayeslmm.comparison.compared import Compared
-from bayeslmm.design.design import Design, expanded
+from bayeslmm.design.design import Design
 from bayeslmm.faces import Posterior
 from bayeslmm.likelihood import SummedDesign
 from bayeslmm.likelihood.level_grams import term_grams
@@ -30,7 +30,6 @@ def group_table(both: Compared) -> pd.DataFrame:
     frame = frame.drop(columns=["weight_min", "weight_max"])
     frame["posterior_mean"] = _by_row(frame, both.posterior.ranef())
     design, cp = both.design, summed_elsewhere(both.reml.cp)
-    design = expanded(design) if cp is None else design
     drawn = np.concatenate([_weights(both.posterior, design, cp, i, both.level) for i in range(len(design.terms))])
     frame["weight_mean"], frame["weight_low"], frame["weight_high"] = drawn.T
     for name, known in (("cond_sd", True), ("plug_in_sd", False)):

@@ -8,7 +8,7 @@ from typing import Any, Literal
 import numpy as np
 
 from bayeslmm.design.covariance import CovarianceStructure
-from bayeslmm.design.dropped import AllRows, DroppedRows
+from bayeslmm.design.dropped import AllRows, DroppedRows, SummedCells
 from bayeslmm.design.grouping import Grouping
 from bayeslmm.design.lazy import Lazy
 from bayeslmm.design.recipe import Recipe
@@ -113,6 +113,8 @@ class Design:
         The rows of the data, where results by row are to have them all (``na_action="exclude"``).
     sigma : float or None
         The residual standard deviation where it is known, units of y; None where it is to be estimated.
+    cells : SummedCells or None
+        Where only sums over cells are known (`Model.from_sums`): the rows have these sums, and are no observations.
     facts : RowFacts or None
         What is known of the rows where these are not in memory: every array with n rows is then read when it is used.
     """
@@ -135,6 +137,7 @@ class Design:
     store: Store = field(default="auto", repr=False, compare=False)
     all_rows: AllRows | None = field(default=None, repr=False)
     sigma: float | None = field(default=None, repr=False)
+    cells: SummedCells | None = field(default=None, repr=False)
     facts: RowFacts | None = field(default=None, repr=False)
 
     def __repr__(self) -> str:
@@ -156,6 +159,8 @@ class Design:
     @property
     def observations(self) -> str:
         """The number of observations in words."""
+        if self.cells is not None:
+            return f"{self.n_observations} observations in {len(self.cells)} cells"
         return f"{self.n_observations} observations" + ("" if self.frequency is None else f" in {self.n} rows")
 
     @property
@@ -294,4 +299,5 @@ def expanded(design: Design) -> Design:
         index=design.index[copies],
         frequency=None,
         all_rows=None,
+        cells=None,
     )

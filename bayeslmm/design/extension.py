@@ -101,6 +101,7 @@ def planned(design: Design, rows: IntArray, groupings: dict[str, Grouping]) -> D
         offset=None if design.offset is None else design.offset[rows],
         index=np.arange(rows.size),
         dropped=DroppedRows(),
+        cells=None if design.cells is None else design.cells.part(rows),
     )
 
 

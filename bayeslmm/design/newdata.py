@@ -23,6 +23,7 @@ from bayeslmm.design.lazy import Labels, LabelsByReason
 from bayeslmm.design.looks import twins
 from bayeslmm.design.new_residuals import level_codes, new_residual, residual_parts_of
 from bayeslmm.design.new_weights import weight_columns, weight_values, weights_text
+from bayeslmm.design.padding import row_labels
 from bayeslmm.design.recipe import Column, Recipe, columns_in, level_positions, training_evaluator
 from bayeslmm.design.residual_text import residual_columns
 from bayeslmm.design.tables import open_table, to_pandas
@@ -161,6 +162,15 @@ def own_rows(design: Design, groups: Sequence[str]) -> Rows:
         {name: RowLevels(design.groupings[name].codes) for name in groups},
         design.residual,
     )
+
+
+def predicted_rows(design: Design, groups: Sequence[str]) -> Rows:
+    """The rows of the design of which each has a prediction of its own: of those that stand for a cell one."""
+    rows = own_rows(design, groups)
+    if design.cells is None:
+        return rows
+    complete = np.ones(len(design.cells), dtype=bool) if design.all_rows is None else rows.complete
+    return replace(rows.part(design.cells.first), index=row_labels(design), complete=complete)
 
 
 def new_rows(

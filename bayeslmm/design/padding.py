@@ -92,6 +92,8 @@ def padded(design: Design, values: FloatArray) -> FloatArray:
     >>> padded(build_design("y ~ 1 + (1 | g)", frame), np.arange(4.0)).tolist()
     [0.0, 1.0, 2.0, 3.0]
     """
+    if design.cells is not None:
+        values = values[design.cells.first]
     if design.all_rows is None:
         return values
     out = np.full((design.all_rows.index.shape[0], *values.shape[1:]), np.nan)
@@ -101,11 +103,13 @@ def padded(design: Design, values: FloatArray) -> FloatArray:
 
 def row_labels(design: Design) -> AnyArray:
     """Labels of the rows that results by row have."""
-    return design.index if design.all_rows is None else design.all_rows.index
+    if design.all_rows is not None:
+        return design.all_rows.index
+    return design.index if design.cells is None else design.index[design.cells.first]
 
 
 def by_row(design: Design, values: FloatArray, name: str) -> pd.Series:
-    """A result with one value per row of the design, (n,), for the user."""
+    """A result with one value per row of the design, (n,), for the user; of cells one each."""
     return pd.Series(padded(design, values), index=row_labels(design), name=name)
 
 
@@ -114,11 +118,15 @@ def rows_of_design(design: Design, values: Any) -> Any:
 
     A Series or frame has to have the labels of the data in their order.
     """
-    rows = design.all_rows
-    if rows is None or not isinstance(values, pd.Series | pd.DataFrame | np.ndarray):
+    if design.all_rows is None and design.cells is None:
         return values
-    if values.ndim == 0 or values.shape[0] != rows.index.shape[0]:
+    labels = row_labels(design)
+    if not isinstance(values, pd.Series | pd.DataFrame | np.ndarray) or values.ndim == 0:
         return values
+    if values.shape[0] != labels.shape[0]:
+        return values
+    kept = np.arange(labels.shape[0]) if design.all_rows is None else design.all_rows.kept
+    places = kept if design.cells is None else kept[design.cells.of(np.arange(design.n))]
     if isinstance(values, np.ndarray):
-        return values[rows.kept]
-    return values.iloc[rows.kept] if values.index.equals(pd.Index(rows.index)) else values
+        return values[places]
+    return values.iloc[places] if values.index.equals(pd.Index(labels)) else values

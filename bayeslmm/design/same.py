@@ -15,7 +15,8 @@ def same_design(a: Design, b: Design) -> bool:
         return True
     if (a.formula, a.n, a.fixed_names, list(a.groupings)) != (b.formula, b.n, b.fixed_names, list(b.groupings)):
         return False
-    if (a.facts is None or b.facts is None) and not same_values(a.residual, b.residual):
+    rows_there = a.facts is None or b.facts is None
+    if (rows_there and not same_values(a.residual, b.residual)) or not same_values(a.cells, b.cells):
         return False
     if a.facts is not None and b.facts is not None:
         return same_values(a.facts, b.facts)

@@ -53,16 +53,19 @@ def check_stored(design: Design) -> None:
     design.residual.check(n)
     if design.frequency is not None and not (design.frequency > 0).all():
         raise ValueError("some frequency is not positive")
+    if design.cells is not None:
+        design.cells.check(n)
+    m = n if design.cells is None else len(design.cells)
     for name, grouping in design.groupings.items():
         _check_grouping(name, grouping, n)
     _check_terms(design)
     if design.recipe is not None:
-        _check_recipe(design.recipe, n)
+        _check_recipe(design.recipe, m)
         groups, clusters = design.recipe.residual_groups, design.residual.clusters
         if groups and (clusters is None or len(groups) != int(clusters.max()) + 1):
             raise ValueError(f"{len(groups)} groups of correlated residuals have names, which is not their number")
     if design.all_rows is not None:
-        _check_all_rows(design.all_rows, n, len(design.dropped))
+        _check_all_rows(design.all_rows, m, len(design.dropped.labels))
 
 
 def _check_without_rows(design: Design, facts: RowFacts) -> None:

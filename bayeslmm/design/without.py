@@ -34,4 +34,5 @@ def without_rows(design: Design, rows: IntArray) -> Design:
         frequency=part(design.frequency),
         index=design.index[keep],
         all_rows=None,
+        cells=None if design.cells is None else design.cells.part(keep),
     )

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from bayeslmm.design.design import Design
+from bayeslmm.design.observations import standard_residuals
 from bayeslmm.design.row_arrays import chosen_columns
 from bayeslmm.errors import DesignError, FitError
 from bayeslmm.inference.budget import counted_cost, first_refits, refit_cost
@@ -258,7 +259,7 @@ def bootstrap(
     FitError
         Not one refit succeeded.
     """
-    if model.full.cp.design.frequency is not None:
+    if model.full.cp.design.frequency is not None and model.full.cp.design.cells is None:
         raise DesignError(
             "The bootstrap simulates a response for every observation, but this model has rows that stand for several "
             "(frequency=). Write the rows out, or use another method."
@@ -287,7 +288,7 @@ def _responses(model: NullModel, count: int, rng: np.random.Generator) -> FloatA
     """Responses (n, count) simulated under the null hypothesis with beta = 0, and sigma = 1 unless it is known."""
     design = model.design
     truth = model.full if model.null is None else model.null
-    Y = design.residual.color(truth.lam, rng.standard_normal((design.n, count)))
+    Y = design.residual.color(truth.lam, standard_residuals(design, count, rng))
     for term, T in zip(design.terms, () if model.null is None else model.null.terms, strict=True):
         grouping = design.groupings[term.group]
         b = rng.standard_normal((grouping.n_levels, count, T.shape[0])) @ T.T

@@ -8,6 +8,7 @@ import numpy as np
 
 from bayeslmm.design.design import Design
 from bayeslmm.design.newdata import Rows, own_rows
+from bayeslmm.design.observations import standard_residuals
 from bayeslmm.errors import DesignError
 from bayeslmm.residual import NO_PARAMETERS
 from bayeslmm.types import FloatArray, IntArray
@@ -60,7 +61,8 @@ def simulate_responses(
     """
     check_rows(design)
     rows = own_rows(design, tuple(design.groupings))
-    return simulate_rows(rows, [term.group for term in design.terms], terms, sigma, beta, n, rng, lam)
+    noise = standard_residuals(design, n, rng)
+    return simulate_rows(rows, [term.group for term in design.terms], terms, sigma, beta, n, rng, lam, noise=noise)
 
 
 def at_a_time(n: int, rows: int) -> Iterator[int]:
@@ -70,13 +72,13 @@ def at_a_time(n: int, rows: int) -> Iterator[int]:
 
 
 def check_rows(design: Design) -> None:
-    """Refuse rows that stand for several observations.
+    """Refuse rows that stand for several observations, unless those of cells, whose sums can be drawn.
 
     Raises
     ------
     DesignError
     """
-    if design.frequency is not None:
+    if design.frequency is not None and design.cells is None:
         raise DesignError(
             f"The {design.n} rows of this fit stand for {design.n_observations:g} observations (frequency=): new "
             "responses of the observations behind one row differ from one another, so that a row cannot have one. "
@@ -95,6 +97,7 @@ def simulate_rows(
     lam: FloatArray = NO_PARAMETERS,
     known: Mapping[int, FloatArray] | None = None,
     zero_new: bool = False,
+    noise: FloatArray | None = None,
 ) -> FloatArray:
     """Responses (k, n) of the complete rows.
 
@@ -112,10 +115,12 @@ def simulate_rows(
         Effects of the levels of some terms; those of other terms, and of further levels, are drawn.
     zero_new : bool
         Whether effects of levels that `known` does not have are zero instead.
+    noise : FloatArray, shape (k, n), optional
+        Independent residuals of sd 1; drawn by default.
     """
     mean = rows.X @ beta if rows.offset is None else rows.X @ beta + rows.offset
-    noise = rng.standard_normal((rows.n, n)) * sigma
-    out = mean[:, None] + rows.observed.color(lam, noise)
+    noise = rng.standard_normal((rows.n, n)) if noise is None else noise
+    out = mean[:, None] + rows.observed.color(lam, noise * sigma)
     for k, (group, T) in enumerate(zip(groups, terms, strict=True)):
         codes, Z = rows.levels[group].codes, rows.Z[k]
         given = (known or {}).get(k)

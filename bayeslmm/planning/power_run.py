@@ -19,6 +19,7 @@ from bayeslmm.calibration.kept_tasks import open_store, run_tasks
 from bayeslmm.calibration.workers import check_workers
 from bayeslmm.design.design import Design
 from bayeslmm.design.lookup import positions, term_positions
+from bayeslmm.design.observations import need_observations
 from bayeslmm.errors import DesignError, FitError
 from bayeslmm.faces.fit import REMLResult
 from bayeslmm.habits import POWER_ARGUMENTS, no_argument
@@ -249,6 +250,7 @@ def _subject(study: Any, reml: Any) -> tuple[Design, bool]:
     if reml is not None:
         flag("reml", reml, FitError)
     check_rows(study.design)
+    need_observations(study.design, "bl.power simulates responses")
     refuse_regression(study.design.residual, "bl.power")
     if isinstance(study, REMLResult) and (study.restraint is not None or study.optimum.fixed):
         raise DesignError(

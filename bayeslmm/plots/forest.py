@@ -16,6 +16,7 @@ from bayeslmm.comparison import Comparison
 from bayeslmm.design.design import Design
 from bayeslmm.design.known import known_text
 from bayeslmm.design.names import in_plot
+from bayeslmm.design.observations import need_observations
 from bayeslmm.design.padding import rows_of_design
 from bayeslmm.errors import DesignError
 from bayeslmm.faces import Posterior, REMLResult
@@ -168,6 +169,7 @@ def _engines(shown: Subject, ddf: str) -> list[_Engine]:
 
 
 def _of_fit(fit: REMLResult, name: str, level: float, ddf: str) -> _Engine:
+    need_observations(fit.design, "plot_forest draws estimates")
     if ddf == "knapp-hartung" and not one_effect_per_row(fit.design):
         raise DesignError("ddf='knapp-hartung' is for models with one random intercept per row; use ddf='z'.")
     mean, new = _means(fit, {"level": level, "ddf": ddf})

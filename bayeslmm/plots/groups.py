@@ -13,6 +13,7 @@ from bayeslmm.comparison import Comparison
 from bayeslmm.design.formula import parse_formula
 from bayeslmm.design.names import in_plot
 from bayeslmm.design.newdata import known_recipe
+from bayeslmm.design.observations import shown_responses
 from bayeslmm.design.recipe import columns_in
 from bayeslmm.design.recovered import columns_of_group, recovered_columns
 from bayeslmm.errors import DesignError
@@ -184,7 +185,8 @@ def _draw(shown: Subject, at: GroupRows, axes: list[Any], known: Sequence[Effect
     for k, axis in enumerate(axes):
         rows = at.own(k)
         style = {"color": "0.25", "markersize": 2.8, "zorder": 5}
-        axis.plot(at.x[rows], shown.design.y[rows], "o", label="data", **style)
+        text = "data" if shown.design.cells is None else "means of cells"
+        axis.plot(at.x[rows], shown_responses(shown.design)[rows], "o", label=text, **style)
     alone = int(np.isnan(separate).all(axis=1).sum())
     if alone:
         lost.append(f"{alone} of {len(axes)} groups have too few rows for a line of their own")
@@ -205,7 +207,7 @@ def _dress(shown: Subject, at: GroupRows, axes: list[Any], columns: int, x: str)
         below, left = k + columns >= len(axes), k % columns == 0
         axis.tick_params(labelsize=_TICK, labelbottom=below, labelleft=left)
         axis.set_xlabel(wrapped(x, _WIDTH, _SMALL) if below else "", fontsize=_SMALL)
-    drawn = np.concatenate([shown.design.y[at.own(k)] for k in range(len(axes))])
+    drawn = np.concatenate([shown_responses(shown.design)[at.own(k)] for k in range(len(axes))])
     for axis in axes:
         axis.set_xlim(*_with_margin(float(at.x.min()), float(at.x.max())))
         axis.set_ylim(*_with_margin(float(drawn.min()), float(drawn.max()), 0.12))

@@ -13,6 +13,7 @@ import pandas as pd
 from bayeslmm.arguments import MOST_REFITS, MOST_WORKERS, affordable, choice, shown, whole
 from bayeslmm.design.design import Design
 from bayeslmm.design.extension import outermost, part_of
+from bayeslmm.design.observations import need_observations
 from bayeslmm.errors import BayesLMMError, DesignError, FitError
 from bayeslmm.inference.bootstrap import bootstrap_optima
 from bayeslmm.inference.semiparametric import resampled_responses
@@ -120,6 +121,10 @@ def bootstrap(
     n, workers = count(fit.design, n), whole("workers", workers, 1, MOST_WORKERS, DesignError)
     choice("method", method, ("parametric", "semiparametric"), DesignError)
     check_rows(fit.design)
+    if method == "semiparametric":
+        need_observations(
+            fit.design, "method='semiparametric' draws from residuals", "method='parametric' draws the sums of cells."
+        )
     check_minimum(optimum, all_parameters(fit.design))
     fit = fit if optimum is fit.optimum else replace(fit, cp=optimum.cp, optimum=optimum)
     _, kept = held_effects(fit.design, random, lambda: fit)

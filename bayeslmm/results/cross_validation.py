@@ -11,6 +11,7 @@ import pandas as pd
 
 from bayeslmm.arguments import Seed, generator, whole
 from bayeslmm.design.design import Design
+from bayeslmm.design.observations import need_observations
 from bayeslmm.design.readable import readable, table_text
 from bayeslmm.design.residual_groups import residual_grouping
 from bayeslmm.design.screen import number, screen_width, wrap
@@ -137,6 +138,9 @@ def cv(fit: Fit, groups: Any = None, k: int | None = None, *, random_seed: Seed 
     >>> round(new.rmse, 1), round(new.log_score, 1), len(new.folds)
     (49.6, -891.3, 18)
     """
+    need_observations(
+        fit.design, "Cross-validation compares predictions", "post.loo('group') leaves out groups.", FitError
+    )
     if fit.design.frequency is not None:
         raise FitError("The rows have frequencies; cross-validation is of single observations. Write the rows out.")
     if not fit.status.ok:

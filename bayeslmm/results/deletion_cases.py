@@ -12,6 +12,7 @@ import pandas as pd
 from bayeslmm.arguments import shown
 from bayeslmm.design.design import Design
 from bayeslmm.design.grouping import rows_of_groups
+from bayeslmm.design.observations import need_observations
 from bayeslmm.design.padding import rows_of_design
 from bayeslmm.design.residual_groups import all_groupings
 from bayeslmm.errors import DesignError
@@ -90,6 +91,7 @@ def deletion_cases(design: Design, by: Any, cases: Sequence[Any] | None = None) 
     """
     counts = design.counts
     if by is None:
+        need_observations(design, "Without by= influence is that", "by= leaves out groups.")
         chosen = DeletionCases("row", pd.Index(design.index, name="row"), np.arange(design.n), counts)
     elif isinstance(by, str):
         known = all_groupings(design)

@@ -56,7 +56,8 @@ def fit_summary(
     """
     digits = whole("digits", digits, 1, 15, DesignError)
     own, terms = has_structure(fit), bool(fit.design.terms)
-    tables = [("Scaled residuals", scaled_residuals(fit))] if fit.design.facts is None else []
+    rows_there = fit.design.facts is None and fit.design.cells is None
+    tables = [("Scaled residuals", scaled_residuals(fit))] if rows_there else []
     tables += [("Random effects", variance_table(fit, digits + 1))] if terms or not own else []
     tables += [(f"Residuals: {residual_tables.expression(fit)}", residual_tables.residual_lines(fit))] if own else []
     if tidy is not None:

@@ -104,6 +104,9 @@ def _find(fit: Fit) -> Deciding | None:
     ordinary = fit.status.ok and fit.penalty is None and not fit.optimum.fixed and fit.sigma > 0
     if not ordinary or fit.design.facts is not None:
         return None
+    if fit.design.cells is not None:
+        # Rows that stand for cells are no observations.
+        return _levels(fit)
     return _rows(fit) or _lone_predictors(fit) or _levels(fit)
 
 

@@ -10,6 +10,7 @@ import pandas as pd
 from bayeslmm.arguments import choice, flag
 from bayeslmm.bayes.mixed_normals import by_prior, mixed_normals
 from bayeslmm.bayes.variance_draws import VarianceDraws
+from bayeslmm.design.observations import need_observations
 from bayeslmm.design.padding import by_row
 from bayeslmm.errors import DesignError
 from bayeslmm.likelihood.leave_out import leave_one_out
@@ -55,6 +56,7 @@ def posterior_residuals(post: Draws, kind: ResidualKind = "raw", *, scaled: bool
     """
     choice("kind", kind, get_args(ResidualKind.__value__), DesignError)
     flag("scaled", scaled, DesignError)
+    need_observations(post.design, "Residuals are", "post.fitted() has the fitted value of every cell.")
     design, lam = post.design, post._variance_draws.lam.mean(axis=0)
     values = design.y - (fixed_part(post) if kind == "marginal" else post._fitted)
     if kind == "pearson":

@@ -13,7 +13,8 @@ from scipy.special import stdtrit
 from bayeslmm.arguments import choice, flag, generator, shown
 from bayeslmm.bayes.predictive import Request, check_prior_draws, posterior_predictive, predictive_draws, prior_tree
 from bayeslmm.design.design import Design
-from bayeslmm.design.newdata import Rows, new_rows, own_rows
+from bayeslmm.design.newdata import Rows, new_rows, predicted_rows
+from bayeslmm.design.observations import need_observations
 from bayeslmm.design.readable import readable
 from bayeslmm.errors import BayesLMMWarning, DesignError
 from bayeslmm.habits import PREDICT_ARGUMENTS, no_argument
@@ -335,6 +336,9 @@ def add_groups[D: Draws](
     for name in groups:
         if not isinstance(name, str) or name not in _GROUPS:
             raise DesignError(f"There is no group {shown(name)} to add. Known: {', '.join(_GROUPS)}.")
+    of_rows = [name for name in groups if name not in ("prior", "integrated_log_likelihood")]
+    if of_rows:
+        need_observations(post.design, f"{of_rows[0]} has values", "post.predict_draws(newdata) draws new ones.")
     check_prior_draws(draws)
     rng = generator(random_seed, error=DesignError)
     tree = post.data.copy()
@@ -381,7 +385,7 @@ def _asked(
         raise DesignError("An observation has a fixed part too: fixed=False goes with kind='mean'.")
     known = uses_known(design, residuals, newdata is not None and fixed, random)
     if newdata is None:
-        rows = own_rows(design, part.groups)
+        rows = predicted_rows(design, part.groups)
     else:
         weighted = observation or known
         rows = new_rows(design, newdata, part.groups, weights=weights, weighted=weighted, fixed=fixed, zero_levels=zero)

@@ -16,6 +16,7 @@ from bayeslmm.design.data import no_numbers
 from bayeslmm.design.design import Design
 from bayeslmm.design.magnitude import check_magnitudes
 from bayeslmm.design.notes import notes_for
+from bayeslmm.design.observations import need_observations
 from bayeslmm.design.padding import rows_of_design
 from bayeslmm.design.readable import readable
 from bayeslmm.design.screen import fill
@@ -150,6 +151,11 @@ def check_responses(design: Design, values: Any, dimensions: int) -> FloatArray:
         Not numbers, another number of rows, an index that does not say which rows are meant, missing or infinite
         values.
     """
+    need_observations(
+        design,
+        "Another response has values",
+        "Sum it over the cells and make a model of these sums: bl.Model.from_sums(formula, cells).",
+    )
     array = _numbers(_rows_of_fit(design, rows_of_design(design, values)))
     if dimensions == 1 and array.ndim == 2 and array.shape[1] == 1:
         array = array[:, 0]

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from bayeslmm.arguments import choice, flag
+from bayeslmm.design.observations import need_observations
 from bayeslmm.design.padding import by_row
 from bayeslmm.errors import DesignError, FitError
 from bayeslmm.likelihood.correlated_rows import CorrelatedSystem, RowNumbers, row_numbers
@@ -70,6 +71,7 @@ def residuals(fit: Fit, kind: ResidualKind = "raw", *, scaled: bool = False) -> 
 def residual_values(fit: Fit, kind: ResidualKind, scaled: bool = False) -> FloatArray:
     """The same for the rows of the design (n,)."""
     design = fit.design
+    need_observations(design, "Residuals are", "fit.fitted() has the fitted value of every cell.")
     values = design.y - (fixed_part(fit) if kind == "marginal" else fit._fitted)
     if kind == "pearson" or kind == "standardised":
         values = values / np.sqrt(design.residual.variance(fit.optimum.lam))

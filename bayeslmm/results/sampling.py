@@ -20,6 +20,7 @@ from bayeslmm.bayes.priors import Priors
 from bayeslmm.bayes.progress import Progress, interactive
 from bayeslmm.bayes.propriety import check_posterior
 from bayeslmm.design import Design
+from bayeslmm.design.observations import need_observations
 from bayeslmm.design.residual_text import INDEPENDENT
 from bayeslmm.design.rows_elsewhere import gigabytes, memory_of
 from bayeslmm.errors import BayesLMMWarning, ConvergenceWarning, FitError
@@ -339,8 +340,13 @@ def _with_log_likelihood(design: Design, settings: Settings, complete: bool) -> 
             "log_likelihood=True needs the random effects of all grouping factors, but keep= leaves some out. Drop one "
             "of the two arguments."
         )
+    if settings.log_likelihood:
+        need_observations(
+            design, "log_likelihood=True stores densities", "post.group_log_likelihood() has those of groups.", FitError
+        )
     if settings.log_likelihood is None:
-        return complete and design.facts is None and design.n * settings.draws <= _LOG_LIKELIHOOD
+        rows_there = design.facts is None and design.cells is None
+        return complete and rows_there and design.n * settings.draws <= _LOG_LIKELIHOOD
     return settings.log_likelihood
 
 

@@ -16,6 +16,7 @@ from bayeslmm.design.data import read_weights
 from bayeslmm.design.design import Design
 from bayeslmm.design.known import refuse_known
 from bayeslmm.design.newdata import Rows, new_rows, own_rows
+from bayeslmm.design.observations import need_observations, standard_residuals
 from bayeslmm.design.padding import rows_of_design
 from bayeslmm.errors import BayesLMMWarning, DesignError
 from bayeslmm.habits import SIMULATE_ARGUMENTS, no_argument
@@ -176,6 +177,8 @@ def simulated(
     random_seed: int | np.random.Generator | None,
 ) -> pd.DataFrame:
     """Responses as a table; `fitted` gives a fit where effects of one are held."""
+    if where.newdata is None:
+        need_observations(design, "simulate() draws responses", "newdata= has rows to simulate for.")
     Y, rows = simulated_values(design, law, where, fitted, n, random_seed)
     return pd.DataFrame(rows.filled(Y), index=rows.index)
 
@@ -211,6 +214,7 @@ def simulated_values(
         law.lam,
         {i: known[k] for i, k in enumerate(in_use) if k in known},
         where.new_levels == "zero",
+        standard_residuals(design, number, rng) if where.newdata is None else None,
     )
     return Y, rows
 

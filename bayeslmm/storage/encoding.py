@@ -47,7 +47,7 @@ CLASSES: dict[str, tuple[str, ...]] = {
     "bayeslmm.design.covariance.toeplitz": ("Toeplitz",),
     "bayeslmm.design.design": ("Design", "Notes", "RandomTerm"),
     "bayeslmm.design.grouping": ("Grouping",),
-    "bayeslmm.design.dropped": ("AllRows", "DroppedRows"),
+    "bayeslmm.design.dropped": ("AllRows", "DroppedRows", "SummedCells"),
     "bayeslmm.design.row_facts": ("RowFacts",),
     "bayeslmm.likelihood.chain_sums": ("ChainRows",),
     "bayeslmm.likelihood.columns": ("Basis", "Response"),

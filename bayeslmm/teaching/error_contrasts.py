@@ -11,6 +11,7 @@ from scipy.linalg import cholesky, qr, solve_triangular
 
 from bayeslmm.arguments import flag, instance, shown
 from bayeslmm.design.design import Design, expanded
+from bayeslmm.design.observations import need_observations
 from bayeslmm.design.screen import fill
 from bayeslmm.design.theta import check_lam
 from bayeslmm.errors import DesignError
@@ -155,7 +156,9 @@ def error_contrasts(model: HasDesign, *, force: bool = False) -> ErrorContrasts:
     """
     flag("force", force, DesignError)
     given = getattr(model, "design", None)
-    design = expanded(instance("model.design", given, Design, "the design of a bl.Model or of a fit", DesignError))
+    design = instance("model.design", given, Design, "the design of a bl.Model or of a fit", DesignError)
+    need_observations(design, "Error contrasts are combinations")
+    design = expanded(design)
     if not force:
         check_dense(
             "K", design.n, design.n - design.p, "Take fewer rows, or force it: error_contrasts(model, force=True)."

@@ -10,6 +10,7 @@ import pandas as pd
 from scipy import sparse
 
 from bayeslmm.design.design import Design, expanded
+from bayeslmm.design.observations import need_observations
 from bayeslmm.design.screen import fill
 from bayeslmm.errors import DesignError
 from bayeslmm.residual import NO_PARAMETERS, Residual
@@ -220,6 +221,7 @@ def build_matrices(
     all of them show.
     """
     check_sigma(sigma)
+    need_observations(design, "Matrices have the rows")
     design = expanded(design)
     return Matrices(
         formula=design.formula,

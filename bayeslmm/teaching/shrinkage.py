@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from bayeslmm.design.design import Design, RandomTerm, expanded
+from bayeslmm.design.design import Design, RandomTerm
 from bayeslmm.design.grouping import Grouping
 from bayeslmm.design.labels import group_labels
 from bayeslmm.likelihood import SummedDesign
@@ -72,7 +72,6 @@ def shrinkage_table(
     """
     if cp is not None:
         return _from_sums(cp, terms, beta, effects)
-    design = expanded(design)
     predicted = [
         (term.Z * b[design.groupings[term.group].codes]).sum(axis=1)
         for term, b in zip(design.terms, effects, strict=True)
@@ -99,7 +98,7 @@ def _frame(
     white = design.whitened(np.column_stack([term.Z, partial]), lam, within=grouping)
     W, eigenvalues = shrinkage_matrices(cross_products_by_level(white[:, :-1], grouping), T)
     raw = least_squares_by_level(white[:, :-1], white[:, -1], grouping).coefficients
-    counts = np.bincount(grouping.codes, minlength=len(blup))
+    counts = np.bincount(grouping.codes, design.counts, len(blup)).astype(np.int64)
     return _table(term, grouping, names, counts, raw, blup, W, eigenvalues)
 
 

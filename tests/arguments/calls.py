@@ -32,6 +32,11 @@ def data() -> pd.DataFrame:
     return pd.DataFrame({"y": y, "x": x, "f": f, "g": [f"g{i}" for i in g]})
 
 
+@cache
+def cells() -> pd.DataFrame:
+    return data().assign(n=3, mean=data()["y"], ss=1.0).drop(columns="y")
+
+
 _STRUCTURES = {
     "AR1",
     "CompoundSymmetry",
@@ -267,6 +272,7 @@ CALLS: dict[str, list[dict[str, Any]]] = {
         {"formula": "y ~ x + (1 | g)", "data": data},
         {"formula": "y ~ x + (1 | g)", "data": data, "residual_sd": lambda: np.ones(len(data()))},
     ],
+    "Model.from_sums": [{"formula": "y ~ x + (1 | g)", "cells": cells}],
     "Model.fit": [{}, {"sigma": 1.0}],
     "Model.simulate": [{}, {"newdata": data}, {"n_groups": 8, "replicates": 3}],
     "Plan": [{"formula": "y ~ x + (1 | g)", "data": data, "residual": "cs(g)"}],
