@@ -17,7 +17,7 @@ import numpy as np
 from bayeslmm.bayes.importance import Weighted, importance_points
 from bayeslmm.bayes.progress import Progress
 from bayeslmm.bayes.target import Target
-from bayeslmm.likelihood import CrossProducts, Factor
+from bayeslmm.likelihood import CrossProducts, Factor, evaluate
 from bayeslmm.likelihood import parameters as par
 from bayeslmm.likelihood.criteria import evaluated_with_slopes
 from bayeslmm.likelihood.last_blocks import LastBlocks
