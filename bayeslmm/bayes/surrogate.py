@@ -34,6 +34,8 @@ _MOST_DIMENSIONS = 8
 _SURPLUS = 1.8
 # The same for each term in the other coordinates where values along some are free.
 _FREE_SURPLUS = 1.3
+# Values for each coefficient, beyond which more of them only take time.
+_MOST_FREE = 12
 # Side of the final region that is short: it has so much of the degree of one of a unit.
 _SHORTEST = 0.35
 # The region reaches to where the log density is this far below its maximum.
@@ -142,6 +144,7 @@ def _along(target: Target, nodes: Nodes, lower: FloatArray, upper: FloatArray, e
     inside = ((nodes.x >= lower) & (nodes.x <= upper))[:, ~free].all(axis=1)
     chosen = np.flatnonzero(inside) if nodes.last else np.empty(0, dtype=np.int64)
     count = int(np.ceil(_SURPLUS * _distinct(exponents[:, free]))) + 2
+    count = min(count, int(_MOST_FREE * exponents.shape[0] / max(chosen.size, 1)) + 1)
     x = np.repeat(nodes.x[chosen], count, axis=0)
     found = []
     if chosen.size:
