@@ -34,6 +34,8 @@ _MOST_DIMENSIONS = 8
 _SURPLUS = 1.8
 # The same for each term in the other coordinates where values along some are free.
 _FREE_SURPLUS = 1.3
+# Values for each coefficient, beyond which more only take time; coordinates that a rough polynomial spans at once.
+_MOST_FREE, _MOST_FREE_SIDES = 12, 2
 # Side of the final region that is short: it has so much of the degree of one of a unit.
 _SHORTEST = 0.35
 # The region reaches to where the log density is this far below its maximum.
@@ -132,15 +134,16 @@ def _free(target: Target) -> BoolArray:
     for block in cp.blocks[cp.sums.first_of_last :]:
         for term in block.terms:
             free[ends[term] : ends[term + 1]] = True
-    return free
+    return free if free.sum() <= _MOST_FREE_SIDES else np.zeros_like(free)
 
 
 def _along(target: Target, nodes: Nodes, lower: FloatArray, upper: FloatArray, exponents: IntArray) -> Nodes:
     """The likelihood at other covariances of the last blocks, for every node that is in the box but for these."""
     free = _free(target)
     inside = ((nodes.x >= lower) & (nodes.x <= upper))[:, ~free].all(axis=1)
-    chosen = np.flatnonzero(inside) if nodes.last else np.empty(0, dtype=np.int64)
+    chosen = np.flatnonzero(inside) if nodes.last and free.any() else np.empty(0, dtype=np.int64)
     count = int(np.ceil(_SURPLUS * _distinct(exponents[:, free]))) + 2
+    count = min(count, int(_MOST_FREE * exponents.shape[0] / max(chosen.size, 1)) + 1)
     x = np.repeat(nodes.x[chosen], count, axis=0)
     found = []
     if chosen.size:

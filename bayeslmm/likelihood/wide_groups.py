@@ -48,7 +48,7 @@ class RowsOfGroup:
         """``I - F C F'`` from the lower triangle of C."""
         low, high = np.minimum.outer(self.effects, self.effects), np.maximum.outer(self.effects, self.effects)
         own = C.ravel().take(high * C.shape[0] + low)
-        P = self.F @ (self.F @ own).T
+        P = np.asarray(self.F @ (self.F @ own).T)
         np.negative(P, out=P)
         P.flat[:: self.rows.size + 1] += 1.0
         return P
