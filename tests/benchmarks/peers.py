@@ -36,6 +36,7 @@ ABSENT, NO_MODEL = 3, 4
 WAIT = 10
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS", "RAYON_NUM_THREADS")
 ENVIRONMENT = {**os.environ, **dict.fromkeys(THREADS, "1"), "POLARS_MAX_THREADS": "1"}
+NO_MEMORY = r"MemoryError|cannot allocate|memory allocation|bad_alloc|AllocError|out of memory|Unable to allocate"
 FRESH = {
     "bayeslmm": "import bayeslmm as m; m.Model({f!r}, d).fit()",
     "glmm": "import glmm as m; m.fit(d, {f!r})",
@@ -116,7 +117,7 @@ def status_of(code: int | None, out: str, err: str, settings: Settings) -> tuple
         return "absent", ""
     if code == NO_MODEL:
         return "no such model", note
-    if re.search(r"MemoryError|cannot allocate|memory allocation|bad_alloc|AllocError|out of memory|Unable to allocate", err):
+    if re.search(NO_MEMORY, err):
         return f"over {settings.gigabytes:g} GB", ""
     lines = [line.strip() for line in err.splitlines() if line.strip()]
     return "failed", (lines[-1] if lines else f"exit code {code}").replace("\t", " ")[:200]

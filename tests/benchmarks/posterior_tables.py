@@ -29,7 +29,8 @@ it samples independent effects, an easier and another model, wherever effects ar
 priors (decov).
 
 The eight cases from `english` on are the experiments that Lai, Domke & Sheldon compiled; their files are not shipped.
-The machine was shared with other work, which lengthens CPU seconds less than wall seconds, but does lengthen them.
+They and all rows of bayeslmm were measured on a machine shared with other work, which lengthens CPU seconds less than
+wall seconds, but does lengthen them; peers on the other cases on an earlier day.
 """
 
 

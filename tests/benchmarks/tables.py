@@ -15,7 +15,9 @@ Seconds are CPU seconds; the machine was shared with other work, which disturbs 
 `off`: the result differs from the reference (second table). A dash: the package has no such model. gpboost maximises
 the likelihood, not REML, and counts among the peers all the same. Refits: 1,000 new responses for the sleepstudy
 design, by the package's own way where it has one, otherwise by whole calls; their sigma is the mean of the refits.
-Fresh process: start, import, reading a CSV file and first fit.
+Fresh process: start, import, reading a CSV file and first fit. Kept from an earlier day: interlace-lme and statsmodels
+on InstEval, intercepts 1e6, block 6x6, crossed 2e5, big 1e6 and refits, statsmodels on nested 2e5, lme_python on the
+first five of these, lme4 on crossed 2e5.
 """
 # Times that differ by less are those of the machine.
 TIE = 1.02
