@@ -54,7 +54,8 @@ def _from_sums(
     formula : str
         As for `Model`. The response is a name, and need not be a column of `cells`.
     cells : table
-        pandas, polars or pyarrow, or a source of rows that `Model` takes (it is read whole). One row per cell; several rows of one cell do no harm. Cells with a missing predictor are dropped and counted.
+        pandas, polars or pyarrow, or a source of rows that `Model` takes (it is read whole). One row per cell;
+        several rows of one cell do no harm. Cells with a missing predictor are dropped and counted.
     n : str
         The column with the number of observations; cells of none are left out.
     mean, total : str, optional

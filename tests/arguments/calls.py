@@ -273,6 +273,7 @@ CALLS: dict[str, list[dict[str, Any]]] = {
         {"formula": "y ~ x + (1 | g)", "data": data, "residual_sd": lambda: np.ones(len(data()))},
     ],
     "Model.from_sums": [{"formula": "y ~ x + (1 | g)", "cells": cells}],
+    "cell_sums": [{"formula": "y ~ x + (1 | g)", "data": data}],
     "Model.fit": [{}, {"sigma": 1.0}],
     "Model.simulate": [{}, {"newdata": data}, {"n_groups": 8, "replicates": 3}],
     "Plan": [{"formula": "y ~ x + (1 | g)", "data": data, "residual": "cs(g)"}],
