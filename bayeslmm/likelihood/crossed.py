@@ -16,7 +16,7 @@ import numpy as np
 from scipy import sparse
 from scipy.linalg import solve_triangular
 
-from bayeslmm.likelihood.crossed_conditional import Conditional, refuse_variances
+from bayeslmm.likelihood.crossed_conditional import GivenFixed, refuse_variances
 from bayeslmm.likelihood.crossed_lanczos import PROBES, Probes, make_probes
 from bayeslmm.likelihood.crossed_log_det import Anchor, find_log_det
 from bayeslmm.likelihood.crossed_operator import Operator
@@ -192,7 +192,7 @@ class Crossed(CrossedSums):
                 operator = Operator.at(self, [T[k] for T in factors])
                 point = evaluate_point(operator)
             sd = None if sigma is None else float(sigma[k])
-            for all_draws, one in zip(out, Conditional(point).effects(beta, sd, rng), strict=True):
+            for all_draws, one in zip(out, GivenFixed(point).effects(beta, sd, rng), strict=True):
                 all_draws[k] = one
         return out
 
@@ -222,13 +222,13 @@ class Crossed(CrossedSums):
         point = at_one_point(factor)
         if self.frame.plan.store == "stochastic":
             refuse_variances(point.operator)
-        found = Conditional(point).variances(factor.chol[0], fixed_known)
+        found = GivenFixed(point).variances(factor.chol[0], fixed_known)
         return [block.basis @ v @ block.basis.T for v, block in zip(found, self.frame.blocks, strict=True)]
 
     def row_errors(
         self, factors: Factors, factor: Factor, x: FloatArray, known: Sequence[tuple[FloatArray, IntArray]]
     ) -> FloatArray:
-        return Conditional(at_one_point(factor)).row_errors(factor.chol[0], x, known)
+        return GivenFixed(at_one_point(factor)).row_errors(factor.chol[0], x, known)
 
     def row_size(self) -> int:
         return self.q + self.frame.p

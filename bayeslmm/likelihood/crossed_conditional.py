@@ -21,7 +21,7 @@ from bayeslmm.types import FloatArray, IntArray
 _ROWS = 32
 
 
-class Conditional:
+class GivenFixed:
     """The distribution of all effects given beta at one point.
 
     Given beta and the other factors' effects b, those of the first are ``A (E_y - E_X beta - E b)`` level by level

@@ -94,7 +94,7 @@ def make_probes(operator: Operator, probes: int = PROBES, fixed: int = _FIXED, s
 
 
 @dataclass(frozen=True)
-class _Form:
+class _KrylovForm:
     """``x'(log A - A + I) x`` and the matrix of its derivative, ``sum_r weights_r v_r v_r'``."""
 
     value: float
@@ -126,7 +126,7 @@ def log_det(operator: Operator, probes: Probes) -> LogDet:
     return LogDet(sure + float(weights @ values), tuple(slopes), each, tuple(apart))
 
 
-def _forms(operator: Operator, x: FloatArray) -> list[_Form]:
+def _forms(operator: Operator, x: FloatArray) -> list[_KrylovForm]:
     """Lanczos' method for every column of x (q, k), with full orthogonalisation."""
     q, k = x.shape
     root = np.sqrt(operator.diagonal)
@@ -169,11 +169,11 @@ def _quadrature(alpha: FloatArray, beta: FloatArray) -> float:
     return float((U[0] ** 2) @ np.log(np.maximum(t, 1e-300)))
 
 
-def _form(basis: FloatArray, alpha: FloatArray, beta: FloatArray, norm: float, root: FloatArray) -> _Form:
+def _form(basis: FloatArray, alpha: FloatArray, beta: FloatArray, norm: float, root: FloatArray) -> _KrylovForm:
     m = alpha.size
     if not m:
         empty = np.zeros((root.size, 0))
-        return _Form(0.0, np.zeros(0), empty, empty)
+        return _KrylovForm(0.0, np.zeros(0), empty, empty)
     t, U = eigh_tridiagonal(alpha, beta[:-1])
     t = np.maximum(t, 1e-300)
     c = norm * U[0]
@@ -189,7 +189,7 @@ def _form(basis: FloatArray, alpha: FloatArray, beta: FloatArray, norm: float, r
     if beta[-1] > 0.0:
         products += np.outer(basis[m], beta[-1] * vectors[-1])
     value = float((c**2) @ np.log(t)) - norm**2 * float(alpha[0] - 1.0)
-    return _Form(value, weights, basis[:m].T @ vectors, products)
+    return _KrylovForm(value, weights, basis[:m].T @ vectors, products)
 
 
 def _divided_logs(t: FloatArray) -> FloatArray:
@@ -242,7 +242,7 @@ class _Changes:
             out.append(_back(np.einsum("ja,jab->ba", own, tiles), T))
         return out
 
-    def of_form(self, form: _Form) -> list[FloatArray]:
+    def of_form(self, form: _KrylovForm) -> list[FloatArray]:
         """Gradient (c, c) of a form for every block; zero for blocks with a singular factor."""
         operator, s = self.operator, self.operator.s
         root = np.sqrt(operator.diagonal)[:, None]

@@ -16,7 +16,7 @@ from bayeslmm.types import FloatArray
 
 
 @dataclass(frozen=True)
-class Column:
+class CrossedColumn:
     """Further columns (d of them) beside X and y, summed up as these are.
 
     Attributes
@@ -62,14 +62,14 @@ class CrossedPoint:
     def scores(self) -> list[FloatArray]:
         """``Z'V0^-1 (X, y)`` (J, c, p + 1) of every block."""
         s = self.operator.s
-        return self._scores(Column(s.fixed, s.within, s.D[:-1]), self.effects)
+        return self._scores(CrossedColumn(s.fixed, s.within, s.D[:-1]), self.effects)
 
     def scores_of_response(self, beta: FloatArray) -> list[FloatArray]:
         """``Z'V0^-1 (y - X beta)`` (J, c) of every block."""
         v = np.append(-beta, 1.0)
         return [s @ v for s in self.scores]
 
-    def _scores(self, column: Column, b: FloatArray) -> list[FloatArray]:
+    def _scores(self, column: CrossedColumn, b: FloatArray) -> list[FloatArray]:
         """``Z'V0^-1 (column)`` from the effects b (q, d) that the column gives."""
         operator, s = self.operator, self.operator.s
         fitted = s.cells.times(b)
@@ -78,15 +78,15 @@ class CrossedPoint:
         tail = [last[span].reshape(block.n_levels, block.size, -1) for block, span in s.others]
         return [small.dot(small.transpose(s.R), e), *tail]
 
-    def columns(self, z: Sequence[FloatArray]) -> Column:
+    def columns(self, z: Sequence[FloatArray]) -> CrossedColumn:
         """``Z z`` for coefficients (J, c, d) of every block."""
         s = self.operator.s
         rest = np.concatenate([x.reshape(-1, x.shape[-1]) for x in z[1:]])
         other = s.cells.times(rest)
         within = s.products @ rest - s.cells.transposed_times(other)
-        return Column(small.dot(s.R, z[0]) + other, within, s.within[:, :-1].T @ rest)
+        return CrossedColumn(small.dot(s.R, z[0]) + other, within, s.within[:, :-1].T @ rest)
 
-    def projected(self, column: Column, chol: FloatArray | None) -> list[FloatArray]:
+    def projected(self, column: CrossedColumn, chol: FloatArray | None) -> list[FloatArray]:
         """``Z'P0 (column)`` (J, c, d) of every block, chol (p, p) being a factor of ``X'V0^-1 X``; None for V0^-1."""
         operator, s = self.operator, self.operator.s
         swept = small.dot(operator.M, column.between)

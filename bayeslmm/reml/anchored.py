@@ -15,7 +15,7 @@ import numpy as np
 from bayeslmm.likelihood import parameters as par
 from bayeslmm.numerics.newton import Ending, NewtonResult, minimise
 from bayeslmm.reml.criterion import Criterion
-from bayeslmm.reml.status import Estimated
+from bayeslmm.reml.status import LogDetNoise
 from bayeslmm.types import FloatArray
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def refine(criterion: Criterion, result: NewtonResult, max_evaluations: int) -> 
     return criterion, result, points
 
 
-def estimated(criterion: Criterion, result: NewtonResult, points: int) -> Estimated | None:
+def estimated(criterion: Criterion, result: NewtonResult, points: int) -> LogDetNoise | None:
     """What the spread of the probes says of a fit; None where nothing was estimated."""
     factor = criterion.factor(result.x, criterion.factors(result.x))
     point = factor.crossed
@@ -61,7 +61,7 @@ def estimated(criterion: Criterion, result: NewtonResult, points: int) -> Estima
         half = vectors[:, kept] / np.sqrt(values[kept])
         # The criterion is -2 log likelihood: sampling covariance 2 H^-1, that of the noise H^-1 C H^-1.
         share = float(np.sqrt(0.5 * np.linalg.eigvalsh(half.T @ noise @ half).max(initial=0.0)))
-    return Estimated(z, points, found.error, share)
+    return LogDetNoise(z, points, found.error, share)
 
 
 def _only_traces(gradients: tuple[FloatArray, ...], z: int) -> Derivatives:

@@ -26,7 +26,7 @@ from bayeslmm.reml.fixed import Held, free_entries, hold
 from bayeslmm.reml.identified import Ridge, find_ridges
 from bayeslmm.reml.penalty import Penalty
 from bayeslmm.reml.scale import exponent, scale_shift, scaled_down, scaled_factor
-from bayeslmm.reml.status import Estimated, FitStatus
+from bayeslmm.reml.status import FitStatus, LogDetNoise
 from bayeslmm.reml.zeros import NO_RANK, TRY_ZERO, go_on, snap
 from bayeslmm.residual import NO_PARAMETERS
 from bayeslmm.types import BoolArray, FloatArray
@@ -114,7 +114,7 @@ class Optimum:
         likelihood); 0 for a fit that an independent evaluation has confirmed.
     lam : FloatArray, shape (k,)
         Parameters of the residual structure; empty for equal variances and for precision weights.
-    estimated : Estimated or None
+    estimated : LogDetNoise or None
         How far a log determinant that is not exact may have led astray.
     """
 
@@ -136,7 +136,7 @@ class Optimum:
     penalty: Penalty | None = None
     doubt: float = 0.0
     lam: FloatArray = field(default_factory=lambda: NO_PARAMETERS)
-    estimated: Estimated | None = None
+    estimated: LogDetNoise | None = None
 
     def __repr__(self) -> str:
         name, ended = "REML" if self.reml else "ML", self.status.name.replace("_", " ")

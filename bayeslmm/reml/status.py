@@ -67,7 +67,7 @@ class FitStatus(Enum):
 
 
 @dataclass(frozen=True)
-class Estimated:
+class LogDetNoise:
     """How far an estimated log determinant may lead a fit astray.
 
     Attributes

@@ -77,7 +77,7 @@ CLASSES: dict[str, tuple[str, ...]] = {
     "bayeslmm.design.distinct": ("Ridge",),
     "bayeslmm.reml.optimum": ("Vanished",),
     "bayeslmm.reml.penalty": ("Penalty",),
-    "bayeslmm.reml.status": ("Estimated", "FitStatus"),
+    "bayeslmm.reml.status": ("FitStatus", "LogDetNoise"),
     "bayeslmm.bayes.at_means": ("AtMeans",),
     "bayeslmm.bayes.coefficient_priors": ("StudentT",),
     "bayeslmm.bayes.collapsed": ("ChainDiagnostics", "Diagnostics"),
