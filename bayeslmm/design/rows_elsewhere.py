@@ -212,8 +212,12 @@ def _residual(residual: Residual, n: int, array: Callable[[str], FloatArray]) ->
         return PrecisionWeights(array("weights"))
     if not isinstance(residual, KnownVariances):
         return cast(Residual, replace(cast(Any, residual), n=n))
-    known = KnownVariances(array("sd"))
-    vars(known)["weights"] = RowArray((n,), float, _Precisions(known))
+    return known_elsewhere(KnownVariances(array("sd")))
+
+
+def known_elsewhere(known: KnownVariances) -> KnownVariances:
+    """Known variances of rows that are not in memory: precisions are not made before they are used."""
+    vars(known)["weights"] = RowArray((known.n,), float, _Precisions(known))
     return known
 
 
