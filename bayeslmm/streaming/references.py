@@ -168,6 +168,6 @@ class Histograms:
         """The middle of the part in which the median of each column is."""
         found = {}
         for name, (low, high) in self.ranges.items():
-            centres: FloatArray = low + (np.arange(_BINS) + 0.5) * ((high - low) / _BINS)
-            found[name] = _median(centres, self.counts[name])
+            centres = low + (np.arange(_BINS) + 0.5) * ((high - low) / _BINS)
+            found[name] = _median(np.asarray(centres, dtype=np.float64), self.counts[name])
         return found
