@@ -51,7 +51,7 @@ MAX_EVALUATIONS = 200
 # Arguments of `Model` besides formula and data, with what stands for none.
 _ARGUMENTS: dict[str, Any] = {
     **dict.fromkeys(("weights", "residual_sd", "residual", "contrasts", "extra_namespace", "cov", "frequency")),
-    **dict.fromkeys(("memory", "progress")),
+    **dict.fromkeys(("memory", "progress", "n_jobs", "client", "checkpoint")),
     **{"cells": False, "saturated": "error", "store": "auto", "na_action": "drop", "rank_deficient": "drop"},
 }
 
@@ -113,13 +113,18 @@ class Model(Specification):
         correlation within groups such as ``ar1(time | g)``, ``cs(g)`` or ``us(visit | g)``, or both joined by ``+``,
         ``"by(sex) + ar1(time | id)"``. The formula then needs no random effects. See the documentation of residual
         structures.
+    n_jobs : int, optional
+        Of rows read in chunks: processes that sum pieces of them (row groups of parquet files, partitions of Dask), -1
+        for one per core. Sums do not depend on their number; if one dies, its piece is summed again.
+    client : dask.distributed.Client, optional
+        Its cluster sums the pieces, with the same result. For a Dask DataFrame the client that is there.
+    checkpoint : path, optional
+        Folder in which sums of pieces are kept, so that a call that was broken off goes on; it can be removed later.
 
     Raises
     ------
-    FormulaError
-        The formula cannot be read.
-    DesignError
-        The data do not fit it.
+    FormulaError, DesignError, StorageError
+        The formula cannot be read; the data do not fit it; nothing can be kept in `checkpoint`.
 
     Examples
     --------
@@ -155,27 +160,10 @@ class Model(Specification):
         checkpoint: FilePath | None = None,
         **unknown: Any,
     ) -> None:
+        given = locals()
         refuse_elsewhere(unknown, weights)
         no_argument("bl.Model", Model.__init__, unknown, MODEL_ARGUMENTS, DesignError)
-        arguments: dict[str, Any] = {
-            "weights": weights,
-            "contrasts": contrasts,
-            "extra_namespace": extra_namespace,
-            "saturated": saturated,
-            "cov": cov,
-            "frequency": frequency,
-            "store": store,
-            "na_action": na_action,
-            "rank_deficient": rank_deficient,
-            "residual_sd": residual_sd,
-            "residual": residual,
-            "cells": cells,
-            "memory": memory,
-            "progress": progress,
-            "n_jobs": n_jobs,
-            "client": client,
-            "checkpoint": checkpoint,
-        }
+        arguments = {name: given[name] for name in _ARGUMENTS}
         self._table, self._design, sums = reduced(formula, data, arguments)
         self._arguments = arguments
         self._optima: dict[bool, Optimum] = {}

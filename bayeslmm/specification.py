@@ -19,7 +19,6 @@ from bayeslmm.likelihood.reduction import at_sigma
 from bayeslmm.reml import Optimum, optimise
 from bayeslmm.residual import refuse_parameters
 
-
 # Arguments that are about rows read in chunks.
 _OF_SOURCES = ("memory", "progress", "n_jobs", "client", "checkpoint")
 _TABLES = ("DataFrame", "Table", "RecordBatch")

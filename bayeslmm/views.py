@@ -9,6 +9,7 @@ from numpy.typing import ArrayLike
 from bayeslmm.arguments import flag
 from bayeslmm.design.notes import fixed_levels
 from bayeslmm.design.observations import need_observations
+from bayeslmm.design.rows_elsewhere import where
 from bayeslmm.design.theta import check_lam
 from bayeslmm.errors import DesignError
 from bayeslmm.faces import fit_result
@@ -268,7 +269,7 @@ def model_lines(model: Specification) -> list[str]:
         )
     if labels := residual_labels(design.residual):
         lines.append(f"residuals: {estimable(design.residual).expression}, {len(labels)} parameter(s) beside sigma")
-    lines += fixed_levels(design)
+    lines += [*fixed_levels(design), *where(design)]
     if design.aliased:
         lines.append(f"left out because earlier columns span them: {', '.join(design.aliased)}")
     if len(design.dropped):

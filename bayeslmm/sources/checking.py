@@ -11,7 +11,7 @@ import pandas as pd
 
 from bayeslmm.errors import BayesLMMError, DesignError
 from bayeslmm.sources.ahead import ahead
-from bayeslmm.sources.checksum import added, checksum
+from bayeslmm.sources.checksum import added, checksum, checksum_of_order
 from bayeslmm.sources.frames import cut, joined, text_columns
 from bayeslmm.sources.progress import RowsBar
 from bayeslmm.sources.protocol import Source, most_rows
@@ -54,6 +54,7 @@ class Checked:
         self.passes = 0
         # Of a pass that others read, piece by piece.
         self._rows: int | None = None
+        self._order: int | None = None
         self.most = most_rows(columns) if most is None else most
         self.conforming = Conforming(source.name)
         self._known: list[Chunk] = []
@@ -72,7 +73,9 @@ class Checked:
         """Remember what others have seen in a pass over all rows."""
         self.conforming, self._rows = conforming, rows
 
-    def chunks(self, stage: str = "Reading rows", first: int = 0, progress: bool = True) -> Generator[pd.DataFrame]:
+    def chunks(
+        self, stage: str = "Reading rows", first: int = 0, progress: bool = True, *, aligned: bool = False
+    ) -> Generator[pd.DataFrame]:
         """Frames with the columns, of bounded size.
 
         Parameters
@@ -82,6 +85,9 @@ class Checked:
         first : int
             Number of the chunk to begin with; of sources in which rows have an order.
         progress : bool
+        aligned : bool
+            Whether rows have to be in the order of the other passes for which this was asked: what is read of them in
+            one is laid beside what was read in another.
 
         Raises
         ------
@@ -93,17 +99,23 @@ class Checked:
         plain = self._summed(first)
         reading = ahead(plain) if self.source.threads else plain
         found: list[Chunk] = []
+        rows, order = 0, 0
         with RowsBar(stage, self.n if progress and not first else None, progress) as bar:
             try:
                 for frame, chunk in reading:
                     self._compare(chunk, first + len(found))
                     found.append(chunk)
                     self.text |= text_columns(frame)
+                    if aligned and not self.source.ordered:
+                        order = added(order, checksum_of_order(frame, self.columns, rows))
+                    rows += chunk.rows
                     yield frame
                     bar.advance(chunk.rows)
             finally:
                 reading.close()  # type: ignore[attr-defined]
         self._finish(found, first)
+        if aligned and not self.source.ordered:
+            self._check_order(order)
 
     def _summed(self, first: int) -> Iterator[tuple[pd.DataFrame, Chunk]]:
         """Chunks with what is remembered of them; all of it is done while others compute."""
@@ -170,6 +182,16 @@ class Checked:
         elif _total(found) != _total(self._known):
             raise self.differing(f"it has {rows:,} rows as before, but other values")
         self.passes += 1
+
+    def _check_order(self, order: int) -> None:
+        before = self._order
+        self._order = order
+        if before is not None and before != order:
+            raise DesignError(
+                f"The {self.name} gave its rows in another order than when they were read for other results by row, so "
+                "that the two do not belong to the same rows. Sort the query, or write it to a parquet file and give "
+                "its path."
+            )
 
     def differing(self, what: str) -> DesignError:
         """The message for a pass that has other rows than one before."""

@@ -36,6 +36,40 @@ def checksum(frame: pd.DataFrame, columns: Sequence[str], ordered: bool) -> int:
     >>> [checksum(there, ["y"], ordered) == checksum(back, ["y"], ordered) for ordered in (True, False)]
     [False, True]
     """
+    hashes = row_hashes(frame, columns, ordered)
+    if not ordered:
+        return int(hashes.sum(dtype=np.uint64))
+    total = zlib.crc32(hashes)
+    for name in columns:
+        if isinstance(frame[name].dtype, pd.CategoricalDtype):
+            # Levels that come with later chunks may stand behind those of this one, or not yet.
+            last = int(frame[name].cat.codes.max()) if len(frame) else -1
+            total = _of_all_levels(frame[name].cat.categories[: last + 1], total)
+    return total
+
+
+def checksum_of_order(frame: pd.DataFrame, columns: Sequence[str], start: int) -> int:
+    """One number of the rows and their places among all rows, wherever chunks end; those of chunks are added.
+
+    Examples
+    --------
+    >>> y = pd.DataFrame({"y": [1.0, 2.0, 3.0]})
+    >>> whole = checksum_of_order(y, ["y"], 0)
+    >>> added(checksum_of_order(y[:1], ["y"], 0), checksum_of_order(y[1:], ["y"], 1)) == whole
+    True
+    >>> checksum_of_order(y[::-1], ["y"], 0) == whole
+    False
+    """
+    places = np.arange(start, start + len(frame), dtype=np.uint64) * np.uint64(_STEP)
+    places ^= places >> _HALF
+    places *= _MIX
+    places |= np.uint64(1)
+    places *= row_hashes(frame, columns, False)
+    return int(places.sum(dtype=np.uint64))
+
+
+def row_hashes(frame: pd.DataFrame, columns: Sequence[str], ordered: bool) -> AnyArray:
+    """A number (rows,) for the values of each row; where levels come in order, of their codes."""
     hashes = np.full(len(frame), np.uint64(_STEP))
     for number, name in enumerate(columns):
         bits = _bits(frame[name], ordered)
@@ -46,15 +80,7 @@ def checksum(frame: pd.DataFrame, columns: Sequence[str], ordered: bool) -> int:
         hashes ^= bits
         hashes *= _MIX
         hashes ^= hashes >> _HALF
-    if not ordered:
-        return int(hashes.sum(dtype=np.uint64))
-    total = zlib.crc32(hashes)
-    for name in columns:
-        if isinstance(frame[name].dtype, pd.CategoricalDtype):
-            # Levels that come with later chunks may stand behind those of this one, or not yet.
-            last = int(frame[name].cat.codes.max()) if len(frame) else -1
-            total = _of_all_levels(frame[name].cat.categories[: last + 1], total)
-    return total
+    return hashes
 
 
 def added(first: int, second: int) -> int:

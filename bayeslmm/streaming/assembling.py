@@ -111,9 +111,7 @@ def with_groups(facts: RowFacts, groups: GroupFacts) -> RowFacts:
         for (factor, k), found in groups.present.items():
             if factor == name:
                 present[name][k + 1] = np.count_nonzero(found)
-    return replace(
-        facts, sizes=groups.sizes, rows=groups.rows, varies=varies, present=present, parents=groups.parents
-    )
+    return replace(facts, sizes=groups.sizes, rows=groups.rows, varies=varies, present=present, parents=groups.parents)
 
 
 def with_reference(design: Design, reference: ReferenceData) -> Design:

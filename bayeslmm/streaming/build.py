@@ -61,8 +61,10 @@ def summed(
     ----------
     formula : str
     source : Source
-    weights, contrasts, extra_namespace, saturated, cov, frequency, store, na_action, rank_deficient, residual_sd, residual
-        As `build_design` takes them; of one value per row the names or expressions of columns.
+    weights, residual_sd, frequency : str, optional
+        Names or expressions of columns.
+    contrasts, extra_namespace, saturated, cov, store, na_action, rank_deficient, residual
+        As `build_design` takes them.
     memory : int
         Bytes of rows that may be read again and kept, where a result needs them.
     progress : bool
@@ -133,7 +135,9 @@ def _sum_up(
     own = np.concatenate([kept, np.arange(p, triangle.shift.size)])
     levels = {name: coder.n_levels for name, coder in measured.coders.items()}
     references = measured.survey.references
-    plan = SumsPlan(measured.training, on, FactsPlan(levels, kept, triangle.constant[own], triangle.zeros[own]), references.many)
+    plan = SumsPlan(
+        measured.training, on, FactsPlan(levels, kept, triangle.constant[own], triangle.zeros[own]), references.many
+    )
     partial = reader.run(plan, "Sums")
     medians = partial.histograms.medians() if partial.histograms is not None else {}
     design = with_reference(design, references.finish(measured.tables, medians))

@@ -97,9 +97,7 @@ def measure(
     check_measures(formula, names, effects, moments)
     chosen = tuple(_structure(question, k, own, effects[k], moments) for k, own in enumerate(structures))
     shift = (plan.shift.level, plan.shift.drift)
-    return Measured(
-        question, survey, training, moments, coders, names, effects, chosen, parents, shift, tables
-    )
+    return Measured(question, survey, training, moments, coders, names, effects, chosen, parents, shift, tables)
 
 
 def _structure(

@@ -14,13 +14,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from bayeslmm import __version__
 from bayeslmm.errors import StorageError
 from bayeslmm.files.writing import as_path, check_folder, made, write_bytes
 from bayeslmm.sources.piecewise import PieceTask
 from bayeslmm.streaming.passes import Plan
 from bayeslmm.types import AnyArray
 
+# Of the sums: files of another one are not taken.
+VERSION = 1
 _SUFFIX = ".sums"
 _DIGEST = hashlib.sha256().digest_size
 # What files may name: numbers of NumPy, and our own classes.
@@ -62,7 +63,7 @@ class PieceStore:
         """Names of the sums of pieces, by their numbers."""
         import joblib
 
-        common = joblib.hash((__version__, np.__version__, pd.__version__, plan))
+        common = joblib.hash((VERSION, np.__version__, pd.__version__, plan))
         return {
             task.number: joblib.hash((common, task.number, task.columns, task.most, _identity(task))) for task in tasks
         }
@@ -142,7 +143,8 @@ def index_of_texts(joined: str, n: int, dtype: str) -> pd.Index:
     >>> index_of_texts("a", 1, "object").tolist()
     ['a']
     """
-    return pd.Index(joined.split("\0") if n else [], dtype=dtype)
+    found: pd.Index = pd.Index(joined.split("\0") if n else [], dtype=dtype)
+    return found
 
 
 def index_of_objects(values: Sequence[Any]) -> pd.Index:

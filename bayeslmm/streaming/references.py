@@ -169,5 +169,5 @@ class Histograms:
         found = {}
         for name, (low, high) in self.ranges.items():
             centres = low + (np.arange(_BINS) + 0.5) * ((high - low) / _BINS)
-            found[name] = _median(centres, self.counts[name])
+            found[name] = _median(np.asarray(centres, dtype=np.float64), self.counts[name])
         return found

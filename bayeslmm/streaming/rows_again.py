@@ -43,7 +43,7 @@ class RowsAgain:
         """Some of the arrays, with all rows."""
         parts: dict[str, list[AnyArray]] = {name: [] for name in names}
         start = 0
-        for frame in self.source.chunks("Reading rows again"):
+        for frame in self.source.chunks("Reading rows again", aligned=True):
             rows = len(frame)
             chunk = usable(numbered(frame, start), self.training.question, LeftOut())
             if chunk.n:

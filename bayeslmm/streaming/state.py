@@ -248,9 +248,9 @@ def _refusal(columns: Sequence[str], found: Sequence[Look]) -> DesignError:
             remedies.append("write the number itself, I(x - 3.2)")
     advice = "; ".join(dict.fromkeys(remedies)) or "compute the column beforehand"
     return DesignError(
-        f"{calls} needs the whole distribution of {', '.join(columns)}, which has more than {MOST_DISTINCT:,} different "
-        f"values; the rows are read in chunks and not kept. Instead, {advice}. Rounded values (round(x, 2) in the data) "
-        "are fewer, too."
+        f"{calls} needs the whole distribution of {', '.join(columns)}, which has more than {MOST_DISTINCT:,} "
+        f"different values; the rows are read in chunks and not kept. Instead, {advice}. Rounded values (to two digits "
+        "in the data) are fewer, too."
     )
 
 

@@ -215,7 +215,9 @@ def _joined(frame: Frame, parts: Sequence[FrameRows]) -> FrameRows:
         return parts[0]
     if not parts:
         codes = tuple(np.zeros(0, dtype=np.int64) for _ in frame.blocks)
-        return FrameRows(codes, tuple(np.zeros((0, block.size)) for block in frame.blocks), np.zeros((0, frame.p + 1)), 0)
+        return FrameRows(
+            codes, tuple(np.zeros((0, block.size)) for block in frame.blocks), np.zeros((0, frame.p + 1)), 0
+        )
     count = range(len(frame.blocks))
     return FrameRows(
         tuple(np.concatenate([part.codes[k] for part in parts]) for k in count),
@@ -274,4 +276,6 @@ class SumsPlan:
         """The same with one more fit taken out of the response."""
         on = self.on
         step = np.zeros(on.frame.q_trailing) if effects is None else effects
-        return replace(self, on=replace(on, coefs=(*on.coefs, coef), effects=(*on.effects, step)), facts=None, ranges={})
+        return replace(
+            self, on=replace(on, coefs=(*on.coefs, coef), effects=(*on.effects, step)), facts=None, ranges={}
+        )

@@ -8,10 +8,10 @@ import numpy as np
 import pandas as pd
 
 from bayeslmm.design.dominant import HEAVY
+from bayeslmm.streaming.evaluated import evaluated
 from bayeslmm.streaming.level_sets import LevelSet
 from bayeslmm.streaming.moments import Moments, MomentsPlan
 from bayeslmm.streaming.question import LeftOut, Question, numbered, usable
-from bayeslmm.streaming.evaluated import evaluated
 from bayeslmm.streaming.references import ReferenceCount
 from bayeslmm.streaming.state import Distribution
 from bayeslmm.types import FloatArray, IntArray

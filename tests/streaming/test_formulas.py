@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from tests.streaming.chunked import chunked, one_by_one, parts, same_criterion
 
 import bayeslmm as bl
 from bayeslmm.design import build_design
 from bayeslmm.likelihood import cross_products
+from tests.streaming.chunked import chunked, one_by_one, parts, same_criterion
 
 
 @cache
@@ -106,7 +106,8 @@ def test_a_row_at_a_time(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["slopes", "factor", "scale", "splines", "polynomial", "factor of a number", "own function", "rank deficient"]
+    "name",
+    ["slopes", "factor", "scale", "splines", "polynomial", "factor of a number", "own function", "rank deficient"],
 )
 def test_predictions_for_new_rows_without_the_old_ones(name: str) -> None:
     formula, arguments = FORMULAS[name]
@@ -135,7 +136,9 @@ def test_rows_with_missing_values_are_counted_and_numbered() -> None:
 def test_a_level_that_comes_in_the_last_chunk_only() -> None:
     frame = data().sort_values(["g", "f"])
     chunks = [frame.iloc[:100], frame.iloc[100:250], frame.iloc[250:]]
-    same_criterion(bl.Model("y ~ f * x + (x | g)", frame).cross_products, chunked("y ~ f * x + (x | g)", chunks, most=90))
+    same_criterion(
+        bl.Model("y ~ f * x + (x | g)", frame).cross_products, chunked("y ~ f * x + (x | g)", chunks, most=90)
+    )
 
 
 def test_many_levels_without_compiled_loops(monkeypatch: pytest.MonkeyPatch) -> None:

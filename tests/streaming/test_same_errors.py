@@ -9,10 +9,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from tests.design import test_bad_input as in_memory
 
 import bayeslmm as bl
-
+from tests.design import test_bad_input as in_memory
 
 # Of arrays with one value per row, which chunks do not take.
 ARRAYS = {"test_negative_weights", "test_weights_of_the_wrong_length", "test_weights_in_another_order"}
