@@ -51,10 +51,7 @@ def check_stored(design: Design) -> None:
     for name in ("y", "X", "offset"):
         _finite(name, getattr(design, name))
     design.residual.check(n)
-    if design.frequency is not None and not (design.frequency > 0).all():
-        raise ValueError("some frequency is not positive")
-    if design.cells is not None:
-        design.cells.check(n)
+    _check_counts(design)
     m = n if design.cells is None else len(design.cells)
     for name, grouping in design.groupings.items():
         _check_grouping(name, grouping, n)
@@ -66,6 +63,13 @@ def check_stored(design: Design) -> None:
             raise ValueError(f"{len(groups)} groups of correlated residuals have names, which is not their number")
     if design.all_rows is not None:
         _check_all_rows(design.all_rows, m, len(design.dropped.labels))
+
+
+def _check_counts(design: Design) -> None:
+    if design.frequency is not None and not (design.frequency > 0).all():
+        raise ValueError("some frequency is not positive")
+    if design.cells is not None:
+        design.cells.check(design.n)
 
 
 def _check_without_rows(design: Design, facts: RowFacts) -> None:
