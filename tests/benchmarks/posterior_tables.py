@@ -30,7 +30,7 @@ priors (decov).
 
 The eight cases from `english` on are the experiments that Lai, Domke & Sheldon compiled; their files are not shipped.
 They and all rows of bayeslmm were measured on a machine shared with other work, which lengthens CPU seconds less than
-wall seconds, but does lengthen them; peers on the other cases on an earlier day.
+wall seconds, but does lengthen them; peers on the other cases on an earlier day, but for `pymc nutpie` on sleepstudy.
 """
 
 
