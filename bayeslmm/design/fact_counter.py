@@ -76,7 +76,9 @@ class FactCounter:
             self._rows[name] += np.bincount(grouping.codes, minlength=self._levels[name])
             self._within(name, grouping.codes, columns)
             for j in range(self._k):
-                self._present[name][grouping.codes[columns[:, j] != 0], j] = True
+                there = self._present[name][:, j]
+                if not there.all():
+                    there[grouping.codes[columns[:, j] != 0]] = True
         for inner, outer in list(self._parents):
             self._nested((inner, outer), design.groupings[inner].codes, design.groupings[outer].codes)
 
