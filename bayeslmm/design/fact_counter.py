@@ -9,6 +9,10 @@ from bayeslmm.design.row_facts import RowFacts
 from bayeslmm.types import FloatArray, IntArray
 
 
+# Rows of a factorisation, which stay in the cache.
+_BLOCK = 2048
+
+
 def fact_columns(design: Design) -> FloatArray:
     """The columns (n, k) that `RowFacts` are about."""
     parts = [np.ones((design.n, 1)), design.X, *(term.Z for term in design.terms), design.y_less_offset[:, None]]
@@ -141,6 +145,10 @@ class FactCounter:
         )
 
     def _triangulate(self, rows: FloatArray) -> None:
+        blocks = len(rows) // _BLOCK
+        if blocks:
+            upper = np.linalg.qr(rows[: blocks * _BLOCK].reshape(blocks, _BLOCK, self._k), mode="r")
+            rows = np.concatenate([upper.reshape(-1, self._k), rows[blocks * _BLOCK :]])
         R = np.linalg.qr(np.concatenate([self._R, rows]), mode="r")
         self._R = np.concatenate([R, np.zeros((self._k - len(R), self._k))])
 
