@@ -8,7 +8,6 @@ from bayeslmm.design.design import Design
 from bayeslmm.design.row_facts import RowFacts
 from bayeslmm.types import FloatArray, IntArray
 
-
 # Rows of a factorisation, which stay in the cache.
 _BLOCK = 2048
 
