@@ -12,8 +12,8 @@ import pandas as pd
 from bayeslmm.errors import DesignError, FitError
 from bayeslmm.parent import watch
 from bayeslmm.sources.checking import Checked
-from bayeslmm.sources.frames import frame_of
-from bayeslmm.sources.piecewise import Pieces, PieceTask, Record
+from bayeslmm.sources.native_tables import frame_of
+from bayeslmm.sources.piecewise import PieceTask, Record, SourcePieces
 from bayeslmm.sources.progress import RowsBar
 from bayeslmm.streaming.passes import Plan, reduce_piece
 from bayeslmm.streaming.piece_store import PieceStore
@@ -202,7 +202,7 @@ class Crew:
         """Whether rows may be read in one stream."""
         return self.n_jobs == 1 and self.client is None and self.kept is None
 
-    def run(self, source: Checked, pieces: Pieces, plan: Plan[Any], stage: str, progress: bool) -> Any:
+    def run(self, source: Checked, pieces: SourcePieces, plan: Plan[Any], stage: str, progress: bool) -> Any:
         """Sums over all pieces."""
         tasks = pieces.tasks()
         with RowsBar(stage, source.n, progress) as bar:

@@ -10,7 +10,7 @@ import pandas as pd
 from bayeslmm.design.no_data import no_rows, no_values
 from bayeslmm.errors import DesignError
 from bayeslmm.sources import Checked
-from bayeslmm.sources.piecewise import Pieces, pieces_of
+from bayeslmm.sources.piecewise import SourcePieces, pieces_of
 from bayeslmm.streaming.crew import Crew
 from bayeslmm.streaming.passes import Mergeable, Plan, reduce_piece
 from bayeslmm.streaming.question import Chunk, LeftOut, Question, numbered, usable
@@ -65,7 +65,7 @@ class Reader:
         return reduce_piece(self.source.chunks(stage, progress=self._progress), plan)
 
 
-def _pieces(source: Checked) -> Pieces:
+def _pieces(source: Checked) -> SourcePieces:
     found = pieces_of(source)
     if found is None:
         raise DesignError(
