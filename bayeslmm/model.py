@@ -16,6 +16,7 @@ from bayeslmm.design.design import Store
 from bayeslmm.design.notes import fixed_levels
 from bayeslmm.design.padding import NaAction
 from bayeslmm.design.residual_translation import refuse_elsewhere
+from bayeslmm.design.rows_elsewhere import where
 from bayeslmm.design.screen import fill
 from bayeslmm.design.updating import updated_formula
 from bayeslmm.errors import ConvergenceWarning, DesignError, FitError, StorageError
@@ -388,7 +389,7 @@ class Model(Specification):
             )
         if labels := residual_labels(design.residual):
             lines.append(f"residuals: {estimable(design.residual).expression}, {len(labels)} parameter(s) beside sigma")
-        lines += fixed_levels(design)
+        lines += [*fixed_levels(design), *where(design)]
         if design.aliased:
             lines.append(f"left out because earlier columns span them: {', '.join(design.aliased)}")
         if len(design.dropped):

@@ -19,7 +19,6 @@ from bayeslmm.likelihood.reduction import at_sigma
 from bayeslmm.reml import Optimum, optimise
 from bayeslmm.residual import refuse_parameters
 
-
 # Arguments that are about rows read in chunks.
 _OF_SOURCES = ("memory", "progress", "n_jobs", "client", "checkpoint")
 _TABLES = ("DataFrame", "Table", "RecordBatch")
@@ -58,7 +57,7 @@ def reduced(formula: str, data: Any, arguments: Mapping[str, Any]) -> tuple[Any,
     memory = bytes_of(arguments["memory"])
     shown = arguments["progress"]
     progress = True if shown is None else flag("progress", shown, DesignError, meaning="True shows a bar.")
-    source = open_source(data)
+    source = data if _opened(data) else open_source(data)
     crew = crew_of(source, arguments["n_jobs"], arguments["client"], arguments["checkpoint"])
     sums = summed(formula, source, **own, memory=memory, progress=progress, crew=crew)
     return source, sums.design, sums
@@ -69,9 +68,14 @@ def _read_in_chunks(data: Any) -> bool:
     root = type(data).__module__.partition(".")[0]
     if isinstance(data, pd.DataFrame) or (root in ("polars", "pyarrow") and type(data).__name__ in _TABLES):
         return False
-    from bayeslmm.sources import Source, is_source
+    from bayeslmm.sources import is_source
 
-    return is_source(data)
+    return _opened(data) or is_source(data)
+
+
+def _opened(data: Any) -> bool:
+    """Whether data are a source that was opened before."""
+    return hasattr(data, "chunks") and hasattr(data, "pieces")
 
 
 class Specification:

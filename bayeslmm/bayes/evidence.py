@@ -14,16 +14,18 @@ from functools import partial
 
 import numpy as np
 
-from bayeslmm.bayes.at_means import design_at_means, factors_at_means
+from bayeslmm.bayes.at_means import design_at_means, factors_at_means, products_at_means
 from bayeslmm.bayes.importance import importance_points
 from bayeslmm.bayes.priors import Priors
 from bayeslmm.bayes.quadrature import TOLERABLE, integrate
 from bayeslmm.bayes.target import Target, make_target
 from bayeslmm.design.covariance import canonical
 from bayeslmm.design.design import Design
+from bayeslmm.design.row_arrays import chosen_columns
 from bayeslmm.design.screen import fill
 from bayeslmm.errors import ConvergenceWarning, PriorError
 from bayeslmm.likelihood import SummedDesign, cross_products, evaluate
+from bayeslmm.likelihood.part_sums import kept_columns, products_of_part
 from bayeslmm.likelihood.residual_products import PointSums, ResidualProducts, residual_products
 from bayeslmm.numerics.resample import trustworthy
 from bayeslmm.types import FloatArray, IntArray
@@ -232,6 +234,10 @@ def log_evidence_at_zero(
     own = covariances[position][np.ix_(kept, kept)]
     left = [*covariances[:position], *([own] if kept.size else []), *covariances[position + 1 :]]
     roots = [_root(G) for G in left]
+    if design.facts is not None:
+        whole = products_at_means(cp, priors.changes)
+        smaller = products_of_part(whole, design, kept_columns(whole.design, position, kept.tolist()))
+        return integrated(smaller, remaining, roots, rng)
     return integrated(products_like(cp, design), remaining, roots, rng)
 
 
@@ -291,7 +297,7 @@ def without_effect(design: Design, priors: Priors, position: int, effect: int) -
     if kept.size:
         names = tuple(term.effects[k] for k in kept)
         structure = term.structure.keeping(kept.tolist())
-        terms[position] = replace(term, effects=names, Z=term.Z[:, kept], structure=structure)
+        terms[position] = replace(term, effects=names, Z=chosen_columns(term.Z, kept.tolist()), structure=structure)
         sds[position] = tuple(sds[position][k] for k in kept)
         lkj[position] += 0.5 if structure.basis_free else 0.0
     else:
@@ -299,5 +305,8 @@ def without_effect(design: Design, priors: Priors, position: int, effect: int) -
             del values[position]
     used = {t.group for t in terms}
     groupings = {name: grouping for name, grouping in design.groupings.items() if name in used}
-    smaller = replace(design, terms=tuple(terms), groupings=groupings)
+    facts = design.facts
+    if facts is not None:
+        facts = facts.selected(range(design.p), kept_columns(design, position, kept.tolist()).terms)
+    smaller = replace(design, terms=tuple(terms), groupings=groupings, facts=facts)
     return smaller, replace(priors, sds=tuple(sds), lkj=tuple(lkj), joint=tuple(joint)), kept

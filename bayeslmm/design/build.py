@@ -111,10 +111,11 @@ def build_design(
     >>> design.n, design.p, design.q
     (4, 1, 2)
     """
-    if not isinstance(formula, str):
-        raise FormulaError(f"The formula is {kind_of(formula)}, not a string such as 'y ~ x + (x | g)'.")
+    check_text(formula)
     table, available = open_table(data)
-    parsed, parts, of_residual = read_formula(formula, residual, residual_sd, available, (weights, frequency, residual_sd))
+    parsed, parts, of_residual = read_formula(
+        formula, residual, residual_sd, available, (weights, frequency, residual_sd)
+    )
     namespace = own_names(extra_namespace)
     names = checks.used_columns(parsed, available, namespace, of_residual)
     asked = PerRowArguments.of(weights, residual_sd, frequency, available, namespace)
@@ -155,6 +156,12 @@ def build_design(
         sigma=None if per_row.residual_sd is None else 1.0,
     )
     return _checked(design, saturated, rank_deficient, parsed, columns)
+
+
+def check_text(formula: Any) -> None:
+    """Refuse a formula that is no text."""
+    if not isinstance(formula, str):
+        raise FormulaError(f"The formula is {kind_of(formula)}, not a string such as 'y ~ x + (x | g)'.")
 
 
 def read_formula(
@@ -236,11 +243,19 @@ def _without_groups(formula: Formula, columns: Mapping[str, pd.Series]) -> Mappi
 
 
 def own_names(given: Mapping[str, Any] | None) -> dict[str, Any]:
+    """The functions and values of ``extra_namespace``."""
     what = "a mapping of names to functions and values"
     return {} if given is None else dict(mapping("extra_namespace", given, what, DesignError))
 
 
 def known_contrasts(contrasts: Mapping[str, Any] | None, columns: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Contrasts by the names of the columns of the formula.
+
+    Raises
+    ------
+    DesignError
+        Of a column that the formula does not use.
+    """
     given = (
         {} if contrasts is None else mapping("contrasts", contrasts, "a mapping of columns to contrasts", DesignError)
     )
@@ -386,6 +401,12 @@ def _checked(
 
 
 def check_size(design: Design) -> None:
+    """Refuse as many fixed effects as observations.
+
+    Raises
+    ------
+    DesignError
+    """
     if design.n_observations <= design.p:
         raise DesignError(
             f"{design.n_observations} complete row(s) are not enough for {design.p} fixed effects: nothing is left to "

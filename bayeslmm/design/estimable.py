@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from scipy.linalg import solve_triangular
 
+from bayeslmm.design.design import Design
 from bayeslmm.types import BoolArray, FloatArray
 
 # What `rank.independent_columns` takes for dependent: shares of the length about the mean, and about zero.
@@ -36,7 +37,9 @@ def combinations(kept: FloatArray, left_out: FloatArray) -> FloatArray:
     return np.asarray(B / unit[:, None] * own)
 
 
-def not_estimable(X: FloatArray, B: FloatArray, kept: FloatArray, left_out: FloatArray) -> BoolArray:
+def not_estimable(
+    X: FloatArray, B: FloatArray, kept: FloatArray, left_out: FloatArray, *, triangle: bool = False
+) -> BoolArray:
     """Rows (m,) at which a column that was left out is not the combination of the others that it was in the data.
 
     A row can be predicted if it is orthogonal to the null space of the data's columns, whose basis is ``[B; -I]``.
@@ -51,9 +54,11 @@ def not_estimable(X: FloatArray, B: FloatArray, kept: FloatArray, left_out: Floa
         ``combinations`` of them that gave the columns left out.
     kept, left_out : FloatArray, shape (m, p), (m, a)
         All columns at the rows asked about.
+    triangle : bool
+        Whether X is the triangular factor of the columns beside ones, which come first, in place of the columns.
     """
     unit, before = _units(X), X @ B
-    spread = np.linalg.norm(before - before.mean(axis=0), axis=0)
+    spread = np.linalg.norm(before[1:] if triangle else before - before.mean(axis=0), axis=0)
     length = np.linalg.norm(before, axis=0)
     size = np.abs(left_out) + np.abs(kept) @ np.abs(B)
     far = np.ones(len(kept))
@@ -63,6 +68,13 @@ def not_estimable(X: FloatArray, B: FloatArray, kept: FloatArray, left_out: Floa
     tolerance = _DEPENDENT * np.minimum(far, _FAR)[:, None] * spread + _ROUNDING * far[:, None] * length
     tolerance += _EPSILONS * (1.0 + X.shape[1]) * size
     return np.asarray((np.abs(left_out - kept @ B) > tolerance).any(axis=1))
+
+
+def not_estimable_by(design: Design, B: FloatArray, kept: FloatArray, left_out: FloatArray) -> BoolArray:
+    """The same of the columns of a design, also where its rows are elsewhere."""
+    facts = design.facts
+    own = design.X if facts is None else facts.triangle[:, facts.X]
+    return not_estimable(own, B, kept, left_out, triangle=facts is not None)
 
 
 def _units(X: FloatArray) -> FloatArray:

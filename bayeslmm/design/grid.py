@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from bayeslmm.design.design import Design
-from bayeslmm.design.estimable import not_estimable
+from bayeslmm.design.estimable import not_estimable_by
 from bayeslmm.design.formula import parse_formula
 from bayeslmm.design.newdata import known_recipe
 from bayeslmm.design.recipe import training_evaluator
@@ -50,7 +50,7 @@ class FixedFunctions:
         """Which of them (m,) the data of a design say something about."""
         if not self.left_out.size:
             return np.ones(len(self.L), dtype=bool)
-        return ~not_estimable(design.X, known_recipe(design).aliased, self.L, self.left_out)
+        return ~not_estimable_by(design, known_recipe(design).aliased, self.L, self.left_out)
 
     def excess(self, design: Design) -> FloatArray:
         """What is left (m, a) of the aliased columns where functions cannot be estimated, else rounding."""

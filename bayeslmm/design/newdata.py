@@ -14,7 +14,7 @@ from bayeslmm.design import data as checks
 from bayeslmm.design import kinds
 from bayeslmm.design.design import Design
 from bayeslmm.design.dropped import DroppedRows
-from bayeslmm.design.estimable import not_estimable
+from bayeslmm.design.estimable import not_estimable_by
 from bayeslmm.design.evaluate import Evaluator
 from bayeslmm.design.factors import NO_LEVEL
 from bayeslmm.design.formula import Bar, Formula, parse_formula
@@ -344,7 +344,7 @@ def _fixed(design: Design, recipe: Recipe, evaluator: Evaluator, formula: Formul
     X = values[:, kept]
     if recipe.aliased.size:
         left_out = values[:, [j for j in range(len(names)) if j not in kept]]
-        bad = not_estimable(design.X, recipe.aliased, X, left_out)
+        bad = not_estimable_by(design, recipe.aliased, X, left_out)
         if bad.any():
             raise DesignError(
                 f"The fixed effects cannot predict {int(bad.sum())} row(s) ({checks.row_names(index, bad)}): the data "

@@ -283,13 +283,21 @@ def _fixed_columns(
     formula: Formula, columns: Mapping[str, pd.Series], namespace: Mapping[str, Any]
 ) -> tuple[dict[str, pd.Series], tuple[str, ...]]:
     """Columns of the fixed part, and those that it makes factors of."""
+    names, coded = fixed_columns(formula, columns, namespace)
+    return {name: kept_column(columns[name]) for name in names}, coded
+
+
+def fixed_columns(
+    formula: Formula, columns: Mapping[str, Any], namespace: Mapping[str, Any]
+) -> tuple[list[str], tuple[str, ...]]:
+    """Names of the columns of the fixed part and the offsets, and of those that it makes factors of."""
     names = columns_in([formula.fixed, *formula.offsets], columns)
     coded: dict[str, None] = {}
     if "(" in formula.fixed:
         for node in expanded(formula.fixed)[2].values():
             if "factor" in kinds_of_calls(node, namespace):
                 coded |= {part.name: None for part in walk(node) if isinstance(part, Name) and part.name in names}
-    return {name: kept_column(columns[name]) for name in names}, tuple(coded)
+    return names, tuple(coded)
 
 
 def _sample(series: pd.Series) -> pd.Series | Column:

@@ -14,7 +14,7 @@ from bayeslmm.equality import by_value
 from bayeslmm.types import FloatArray, IntArray
 
 # Distinct values of a numeric column that are remembered.
-_MOST_VALUES = 64
+MOST_VALUES = 64
 
 
 @by_value
@@ -121,7 +121,7 @@ def _covariate(values: FloatArray, frequency: IntArray | None) -> Covariate:
     distinct = np.unique(values)
     if frequency is not None:
         values = np.repeat(values, frequency)
-    few = distinct if len(distinct) <= _MOST_VALUES else np.empty(0)
+    few = distinct if len(distinct) <= MOST_VALUES else np.empty(0)
     return Covariate(
         float(values.mean()), float(np.median(values)), float(distinct[0]), float(distinct[-1]), np.asarray(few)
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -75,6 +75,13 @@ def product_by_row(columns: FloatArray, change: FloatArray) -> FloatArray:
     """Columns (n, c) that are not in memory times a matrix (c, m), made when they are used."""
     shape = (columns.shape[0], change.shape[1])
     return cast(FloatArray, RowArray(shape, float, _Product(columns, change)))
+
+
+def chosen_columns(columns: FloatArray, kept: Sequence[int]) -> FloatArray:
+    """Some columns (n, m) of others (n, c), read when they are used where these are not in memory."""
+    if not isinstance(columns, RowArray):
+        return columns[:, list(kept)]
+    return product_by_row(columns, np.eye(columns.shape[1])[:, list(kept)])
 
 
 def change_of(product: RowArray) -> FloatArray:

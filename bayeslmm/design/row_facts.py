@@ -6,6 +6,7 @@ extremes, sizes of levels and what varies within these. All are counted chunk by
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
@@ -94,6 +95,27 @@ class RowFacts:
         for own_varies in varies.values():
             own_varies[own] = (change != 0).T @ own_varies[own]
         return replace(self, triangle=triangle, low=low, high=high, signs=signs, varies=varies)
+
+    def selected(self, fixed: Sequence[int], terms: Sequence[tuple[int, Sequence[int]]]) -> RowFacts:
+        """The record of a model with some of the columns of X, and of some of the terms."""
+        own = [0, *(self.X.start + k for k in fixed)]
+        for term, effects in terms:
+            own += [self.Z(term).start + k for k in effects]
+        own.append(len(self.low) - 1)
+        widths = (1, len(fixed), *(len(effects) for _, effects in terms), 1)
+        triangle = np.zeros((len(own),) * 2)
+        R = np.linalg.qr(self.triangle[:, own], mode="r")
+        triangle[: len(R)] = R
+        return replace(
+            self,
+            widths=widths,
+            triangle=triangle,
+            low=self.low[own],
+            high=self.high[own],
+            signs=self.signs[own],
+            varies={name: values[own] for name, values in self.varies.items()},
+            present={name: values[own] for name, values in self.present.items()},
+        )
 
     def moments(self, term: int) -> FloatArray:
         """Rows (k, c) whose cross-products are the means of those of a term's columns; a first row of their means."""

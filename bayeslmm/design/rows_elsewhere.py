@@ -137,6 +137,12 @@ def shelf_of(design: Design) -> RowShelf | None:
     return make.shelf if isinstance(make, _FromShelf) else None
 
 
+def where(design: Design) -> list[str]:
+    """Where the rows of a design are, in words; nothing where they are in memory."""
+    shelf = shelf_of(design)
+    return [] if shelf is None else [f"rows: {shelf.rows.name}, read in chunks, not in memory"]
+
+
 def memory_of(design: Design) -> int:
     """Bytes of rows that may be read again and kept for a design whose rows are elsewhere."""
     shelf = shelf_of(design)
@@ -224,8 +230,12 @@ def _residual(residual: Residual, n: int, array: Callable[[str], FloatArray]) ->
         return PrecisionWeights(array("weights"))
     if not isinstance(residual, KnownVariances):
         return cast(Residual, replace(cast(Any, residual), n=n))
-    known = KnownVariances(array("sd"))
-    vars(known)["weights"] = RowArray((n,), float, _Precisions(known))
+    return known_elsewhere(KnownVariances(array("sd")))
+
+
+def known_elsewhere(known: KnownVariances) -> KnownVariances:
+    """Known variances of rows that are not in memory: precisions are not made before they are used."""
+    vars(known)["weights"] = RowArray((known.n,), float, _Precisions(known))
     return known
 
 

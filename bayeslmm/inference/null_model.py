@@ -8,12 +8,14 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from bayeslmm.design.design import Design
+from bayeslmm.design.row_arrays import chosen_columns
 from bayeslmm.errors import DesignError, FitError
 from bayeslmm.inference.budget import counted_cost, first_refits, refit_cost
 from bayeslmm.inference.mixture import Mixture, adding, orthant, positive_semidefinite
 from bayeslmm.likelihood import CrossProducts, SummedDesign, cross_products, derivatives, evaluate, profiled
 from bayeslmm.likelihood.information import information
 from bayeslmm.likelihood.parameters import internal_factors
+from bayeslmm.likelihood.part_sums import kept_columns, smaller_products
 from bayeslmm.likelihood.reduction import takes_responses
 from bayeslmm.likelihood.replicates import reduce_responses
 from bayeslmm.reml import Optimum, optimise
@@ -132,8 +134,10 @@ def null_model(full: Optimum, removal: Removal) -> NullModel:
     if isinstance(full, ResidualOptimum):
         # Parameters of the residuals are estimated under the null hypothesis, too.
         return null_of(full, without(full.original, removal))
-    design = without(full.cp.design, removal)
-    null = optimise(cross_products(design), full.reml) if design.terms else None
+    design, null = without(full.cp.design, removal), None
+    if design.terms:
+        kept = kept_columns(full.cp.design, removal.term, removal.kept)
+        null = optimise(smaller_products(full.cp, design, kept), full.reml)
     return _compared(full, design, null, float(_no_effects(full.cp, full.reml)) if null is None else null.criterion)
 
 
@@ -165,14 +169,17 @@ def without(design: Design, removal: Removal) -> Design:
         terms[removal.term] = replace(
             term,
             effects=tuple(term.effects[k] for k in kept),
-            Z=term.Z[:, kept],
+            Z=chosen_columns(term.Z, kept),
             structure=term.structure.keeping(kept),
         )
     else:
         del terms[removal.term]
     used = {term.group for term in terms}
     groupings = {name: grouping for name, grouping in design.groupings.items() if name in used}
-    return replace(design, terms=tuple(terms), groupings=groupings)
+    facts = design.facts
+    if facts is not None:
+        facts = facts.selected(range(design.p), kept_columns(design, removal.term, removal.kept).terms)
+    return replace(design, terms=tuple(terms), groupings=groupings, facts=facts)
 
 
 def _zeros(cp: CrossProducts, points: int) -> list[FloatArray]:

@@ -123,52 +123,59 @@ def eliminate_levels(
 
 
 @_compiled
+def _between(R: FloatArray, L: FloatArray, half: FloatArray, Y: FloatArray, B: FloatArray) -> None:
+    """``Y = L^-1 R`` and ``B = Y' half`` of one level."""
+    c, m = half.shape
+    for i in range(c):
+        for j in range(c):
+            total = R[i, j]
+            for a in range(i):
+                total -= L[i, a] * Y[a, j]
+            Y[i, j] = total / L[i, i]
+    for i in range(c):
+        for j in range(m):
+            total = 0.0
+            for a in range(c):
+                total += Y[a, i] * half[a, j]
+            B[i, j] = total
+
+
+@_compiled
+def _add_forms(Y: FloatArray, B: FloatArray, Q: FloatArray, v: FloatArray, s: FloatArray, own: FloatArray) -> None:
+    """Add ``Y'Y``, ``B Q B'`` and ``B v (B v)'`` of one level to the lower triangles; the last column is not in Q."""
+    c, m = B.shape
+    for i in range(c):
+        s[i] = 0.0
+        for j in range(m):
+            s[i] += B[i, j] * v[j]
+    for i in range(c):
+        for j in range(i + 1):
+            for a in range(c):
+                own[0, i, j] += Y[a, i] * Y[a, j]
+            for a in range(m - 1):
+                swept = 0.0
+                for b in range(m - 1):
+                    swept += B[i, b] * Q[b, a]
+                own[1, i, j] += swept * B[j, a]
+            own[2, i, j] += s[i] * s[j]
+
+
+@_compiled
 def level_gradient(
     R: FloatArray, E: FloatArray, T: FloatArray, Q: FloatArray, v: FloatArray, out: FloatArray, step: int
 ) -> None:
-    """Add the sums over levels of ``A``, ``B Q B'`` and ``B v (B v)'``, A = R'M^-1 R and B = R'M^-1 E, at every point."""
+    """Add the sums over levels of A, ``B Q B'`` and ``B v (B v)'``, A = R'M^-1 R and B = R'M^-1 E, at every point.
+
+    Of symmetric matrices the lower triangle.
+    """
     J, c, m = E.shape
     F, L, half, own = np.empty((c, c)), np.empty((c, c)), np.empty((c, m)), np.empty((3, c, c))
-    Y, B, swept, s = np.empty((c, c)), np.empty((c, m)), np.empty((c, m)), np.empty(c)
+    Y, B, s = np.empty((c, c)), np.empty((c, m)), np.empty(c)
     for k in range(T.shape[0]):
         for start in range(0, J, step):
             own[:] = 0.0
             for level in range(start, min(start + step, J)):
                 _whiten(R[level], E[level], T[k], F, L, half)
-                for i in range(c):
-                    for j in range(c):
-                        total = R[level, i, j]
-                        for a in range(i):
-                            total -= L[i, a] * Y[a, j]
-                        Y[i, j] = total / L[i, i]
-                for i in range(c):
-                    s[i] = 0.0
-                    for j in range(m):
-                        total = 0.0
-                        for a in range(c):
-                            total += Y[a, i] * half[a, j]
-                        B[i, j] = total
-                        s[i] += total * v[k, j]
-                    for j in range(m - 1):
-                        total = 0.0
-                        for a in range(m - 1):
-                            total += B[i, a] * Q[k, a, j]
-                        swept[i, j] = total
-                for i in range(c):
-                    for j in range(i + 1):
-                        pair, form = 0.0, 0.0
-                        for a in range(c):
-                            pair += Y[a, i] * Y[a, j]
-                        for a in range(m - 1):
-                            form += swept[i, a] * B[j, a]
-                        own[0, i, j] += pair
-                        own[1, i, j] += form
-                        own[2, i, j] += s[i] * s[j]
-            for part in range(3):
-                for i in range(c):
-                    for j in range(i + 1):
-                        out[k, part, i, j] += own[part, i, j]
-        for part in range(3):
-            for i in range(c):
-                for j in range(i):
-                    out[k, part, j, i] = out[k, part, i, j]
+                _between(R[level], L, half, Y, B)
+                _add_forms(Y, B, Q[k], v[k], s, own)
+            out[k] += own

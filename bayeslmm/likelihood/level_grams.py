@@ -58,7 +58,7 @@ def fixed_products(cp: CrossProducts, a: int) -> FloatArray:
     if a < chain:
         return np.asarray(sums.rows[a - 1].fixed) + _by_parent(sums, a, sums.up[a - 1].mT @ sums.fixed)
     between = sums.cells.rows().T @ sums.fixed.reshape(-1, cp.p + 1)
-    return (sums.D[:q, q:] + between)[_span(cp, a)].reshape(shape)
+    return np.asarray((sums.D[:q, q:] + between)[_span(cp, a)]).reshape(shape)
 
 
 def squares_of_fixed(cp: CrossProducts) -> FloatArray:

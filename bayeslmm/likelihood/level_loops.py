@@ -45,4 +45,5 @@ def gradient(
     v = np.ascontiguousarray(residual)
     if not done("level_gradient", s.R, s.E, np.ascontiguousarray(T), np.ascontiguousarray(Q), v, out, _STEP):
         return None
+    out += np.swapaxes(np.tril(out, -1), -1, -2)
     return out[:, 0] - out[:, 1], out[:, 2]

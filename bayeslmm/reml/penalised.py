@@ -9,12 +9,15 @@ import numpy as np
 from bayeslmm.design.design import Design, RandomTerm
 from bayeslmm.errors import FitError
 from bayeslmm.likelihood import SummedDesign
+from bayeslmm.likelihood.level_grams import projected_gram
 from bayeslmm.reml.optimum import Optimum, optimise
 from bayeslmm.reml.penalty import Penalty, resolve_penalty
 from bayeslmm.types import FloatArray
 
 # Entries of the largest matrix whose rank is looked at.
 _DENSE = 20_000_000
+# Eigenvalues of cross-products of columns of length 1 that are none.
+_NOTHING = 1e-10
 
 
 def optimise_penalised(
@@ -49,11 +52,11 @@ def optimise_penalised(
     """
     chosen = resolve_penalty(penalty)
     if chosen is not None:
-        check_bounded(cp.design, reml, chosen, fixed or {})
+        check_bounded(cp, reml, chosen, fixed or {})
     return optimise(cp, reml, max_evaluations=max_evaluations, fixed=fixed, penalty=chosen)
 
 
-def check_bounded(design: Design, reml: bool, penalty: Penalty, fixed: Mapping[int, FloatArray]) -> None:
+def check_bounded(cp: SummedDesign, reml: bool, penalty: Penalty, fixed: Mapping[int, FloatArray]) -> None:
     """Refuse a penalty that outweighs the likelihood of a large standard deviation.
 
     For a large relative sd t the criterion rises as ``2 r log t``, with r the rank of the columns of the term (after
@@ -63,14 +66,15 @@ def check_bounded(design: Design, reml: bool, penalty: Penalty, fixed: Mapping[i
     ------
     FitError
     """
+    design = cp.design
     for i, term in enumerate(design.terms):
         levels = design.groupings[term.group].n_levels
         multiple = penalty.multiple(term.structure)
         enough = multiple + (design.p if reml else 0)
-        if i in fixed or levels > enough or design.n * levels * len(term.effects) > _DENSE:
+        if i in fixed or levels > enough or _rows(design) * levels * len(term.effects) > _DENSE:
             continue
         for columns, weight in _weights(term):
-            rank = _rank(design, term, columns, reml)
+            rank = _rank(cp, i, columns, reml)
             if rank <= multiple * weight:
                 beside = " beside the fixed effects" if reml else ""
                 raise FitError(
@@ -88,8 +92,16 @@ def _weights(term: RandomTerm) -> list[tuple[list[int], int]]:
     return [(list(own), 1) for own in owners] + together
 
 
-def _rank(design: Design, term: RandomTerm, columns: list[int], reml: bool) -> int:
+def _rows(design: Design) -> int:
+    return design.n if design.facts is None else 1
+
+
+def _rank(cp: SummedDesign, position: int, columns: list[int], reml: bool) -> int:
     """Rank of the columns of a term, all levels, after X."""
+    design, term = cp.design, cp.design.terms[position]
+    if design.facts is not None:
+        gram = projected_gram(cp, [(position, columns)], np.eye(design.p)[:, : design.p if reml else 0])
+        return int((np.linalg.eigvalsh(gram) > _NOTHING).sum())
     grouping = design.groupings[term.group]
     cells = np.zeros((design.n, grouping.n_levels, len(columns)))
     cells[np.arange(design.n), grouping.codes] = term.Z[:, columns]

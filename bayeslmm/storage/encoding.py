@@ -22,9 +22,10 @@ import pandas as pd
 
 from bayeslmm.design.design import Design
 from bayeslmm.design.row_arrays import RowArray
-from bayeslmm.design.rows_elsewhere import NoRows
+from bayeslmm.design.rows_elsewhere import NoRows, known_elsewhere
 from bayeslmm.design.stored import with_residual
 from bayeslmm.errors import StorageError
+from bayeslmm.residual import KnownVariances
 from bayeslmm.storage.conforming import check_fields
 from bayeslmm.types import AnyArray
 
@@ -310,7 +311,8 @@ class Decoder:
                 f"({', '.join(odd)})."
             )
         check_fields(kind, content)
-        return kind(**content)
+        made = kind(**content)
+        return known_elsewhere(made) if kind is KnownVariances and isinstance(made.sd, RowArray) else made
 
 
 def _as_now(kind: type, content: dict[str, Any]) -> dict[str, Any]:

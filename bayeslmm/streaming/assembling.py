@@ -9,6 +9,7 @@ import numpy as np
 from bayeslmm.design.build import check_size
 from bayeslmm.design.design import Design, RandomTerm, Store
 from bayeslmm.design.recipe import recipe_of_columns
+from bayeslmm.design.reference import ReferenceData
 from bayeslmm.design.row_facts import RowFacts
 from bayeslmm.design.saturated import check_identified
 from bayeslmm.design.size import check_blocks
@@ -68,7 +69,7 @@ def design_of(measured: Measured, kept: IntArray, combined: FloatArray, store: S
             per_row.scale,
             combined,
             training.counts,
-            measured.reference,
+            ReferenceData(),
         ),
         store=store,
         sigma=None if per_row.residual_sd is None else 1.0,
@@ -110,9 +111,14 @@ def with_groups(facts: RowFacts, groups: GroupFacts) -> RowFacts:
         for (factor, k), found in groups.present.items():
             if factor == name:
                 present[name][k + 1] = np.count_nonzero(found)
-    return replace(
-        facts, sizes=groups.sizes, rows=groups.rows, varies=varies, present=present, parents=groups.parents
-    )
+    return replace(facts, sizes=groups.sizes, rows=groups.rows, varies=varies, present=present, parents=groups.parents)
+
+
+def with_reference(design: Design, reference: ReferenceData) -> Design:
+    """The same with centres and cells of the columns of its fixed part."""
+    if design.recipe is None:
+        raise TypeError("a design without rows has a recipe")
+    return replace(design, recipe=replace(design.recipe, reference=reference))
 
 
 def check(design: Design, measured: Measured, saturated: str, rank_deficient: str) -> None:

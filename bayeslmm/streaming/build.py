@@ -8,7 +8,7 @@ from typing import Any, Literal
 import numpy as np
 
 from bayeslmm.arguments import choice
-from bayeslmm.design.build import own_names, read_formula
+from bayeslmm.design.build import check_text, own_names, read_formula
 from bayeslmm.design.choice import chosen_structures
 from bayeslmm.design.covariance import CovarianceStructure
 from bayeslmm.design.data import used_columns
@@ -22,7 +22,7 @@ from bayeslmm.errors import DesignError
 from bayeslmm.likelihood.crossproducts import SummedDesign
 from bayeslmm.likelihood.rowless import summed_without_rows
 from bayeslmm.sources import Source, checked
-from bayeslmm.streaming.assembling import check, design_of, facts_of, with_groups
+from bayeslmm.streaming.assembling import check, design_of, facts_of, with_groups, with_reference
 from bayeslmm.streaming.coordinates import fitted, independent
 from bayeslmm.streaming.crew import Crew
 from bayeslmm.streaming.framing import frame_of
@@ -61,8 +61,10 @@ def summed(
     ----------
     formula : str
     source : Source
-    weights, contrasts, extra_namespace, saturated, cov, frequency, store, na_action, rank_deficient, residual_sd, residual
-        As `build_design` takes them; of one value per row the names or expressions of columns.
+    weights, residual_sd, frequency : str, optional
+        Names or expressions of columns.
+    contrasts, extra_namespace, saturated, cov, store, na_action, rank_deficient, residual
+        As `build_design` takes them.
     memory : int
         Bytes of rows that may be read again and kept, where a result needs them.
     progress : bool
@@ -82,6 +84,7 @@ def summed(
     FormulaError, DesignError
         As for rows in memory; and what chunks cannot do.
     """
+    check_text(formula)
     choice("saturated", saturated, ("error", "allow"), DesignError)
     choice("rank_deficient", rank_deficient, ("drop", "error"), DesignError)
     store = choice("store", store, ("auto", "levels", "hierarchy"), DesignError)
@@ -131,8 +134,13 @@ def _sum_up(
     on = OnFrame(frame, kept, fixed, terms, coders, level, drift, (response.coef,))
     own = np.concatenate([kept, np.arange(p, triangle.shift.size)])
     levels = {name: coder.n_levels for name, coder in measured.coders.items()}
-    plan = SumsPlan(measured.training, on, FactsPlan(levels, kept, triangle.constant[own], triangle.zeros[own]))
+    references = measured.survey.references
+    plan = SumsPlan(
+        measured.training, on, FactsPlan(levels, kept, triangle.constant[own], triangle.zeros[own]), references.many
+    )
     partial = reader.run(plan, "Sums")
+    medians = partial.histograms.medians() if partial.histograms is not None else {}
+    design = with_reference(design, references.finish(measured.tables, medians))
     groups, sums = partial.facts, partial.finish(frame, None)
     sums, response = settled(plan, sums, response, lambda further: reader.run(further, "Sums once more"))
     return summed_without_rows(without_rows(design, rows, with_groups(facts, groups), memory), sums, response)

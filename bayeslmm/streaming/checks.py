@@ -48,7 +48,7 @@ def _check_weights(weights: WeightFacts) -> None:
             "(a weight of 1e4 times the typical one is as good as infinite), leave such rows out, or read the rows "
             "into a data frame."
         )
-    if not 1e-120 < weights.low or not weights.high < 1e120:
+    if not weights.low > 1e-120 or not weights.high < 1e120:
         raise DesignError(
             f"The weights go from {weights.low:g} to {weights.high:g}: sums of their squares leave the range of "
             "floating point numbers. Only ratios of weights matter for all but sigma: divide all by a typical one."
@@ -65,9 +65,7 @@ def check_levels(tables: Sequence[LevelTable]) -> None:
     check_text({table.name: pd.Series(table.levels) for table in tables if table.levels.dtype.kind not in "iuf"})
 
 
-def check_measures(
-    formula: Formula, names: Sequence[str], effects: Sequence[Sequence[str]], moments: Moments
-) -> None:
+def check_measures(formula: Formula, names: Sequence[str], effects: Sequence[Sequence[str]], moments: Moments) -> None:
     """Refuse a constant response and columns whose squares are no numbers.
 
     Raises

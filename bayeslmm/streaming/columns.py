@@ -13,12 +13,12 @@ from bayeslmm.design import kinds
 from bayeslmm.design.build import check_contrasts
 from bayeslmm.design.evaluate import called
 from bayeslmm.design.formula import Formula
-from bayeslmm.design.recipe import Column, columns_in, evaluated_pieces
+from bayeslmm.design.recipe import Column, columns_in, evaluated_pieces, fixed_columns
 from bayeslmm.errors import DesignError
 from bayeslmm.streaming.evaluated import Training
 from bayeslmm.streaming.level_sets import LevelTable
 from bayeslmm.streaming.question import Chunk, Question
-from bayeslmm.streaming.state import Distribution, Look, counts_of, coupled, looks, together
+from bayeslmm.streaming.state import Distribution, Look, coupled, looks, together
 from bayeslmm.streaming.survey import Survey
 from bayeslmm.types import AnyArray, FloatArray, IntArray
 
@@ -60,7 +60,7 @@ class Columns:
         self.question, self.text = question, text
         formula = question.formula
         _check_first(formula, chunk, text)
-        self.used = columns_in(pieces_of(formula), question.names)
+        self.used = columns_in(pieces_of(formula), dict.fromkeys(question.names))
         self.samples = {name: chunk.columns[name].iloc[:_SAMPLE] for name in self.used}
         self.kinds = {name: kind_of_column(chunk.columns[name]) for name in self.used}
         self.factors = [name for name in self.used if self.kinds[name] == "factor"]
@@ -80,10 +80,16 @@ class Columns:
     def simple(self) -> bool:
         """Whether all columns of the design can be evaluated before anything is known of other rows."""
         namespace = self.question.namespace
-        value_by_value = all(
-            called(text, namespace) <= {"element", "own"} for text in pieces_of(self.question.formula)
-        )
+        value_by_value = all(called(text, namespace) <= {"element", "own"} for text in pieces_of(self.question.formula))
         return value_by_value and all(kind == "number" for kind in self.kinds.values())
+
+    @property
+    def references(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """Columns of the fixed part that are numbers, and those that are factors there."""
+        names, coded = fixed_columns(self.question.formula, self.kinds, self.question.namespace)
+        names = [name for name in names if self.kinds[name] != "time"]
+        numbers = tuple(name for name in names if self.kinds[name] == "number" and name not in coded)
+        return numbers, tuple(name for name in names if name not in numbers)
 
     def _refuse_values(self) -> None:
         for name, value in self.question.namespace.items():
@@ -145,7 +151,9 @@ class Columns:
     def training(self, survey: Survey, tables: Mapping[str, LevelTable]) -> Training:
         """What the formula's functions know of all rows, from what the first pass has found."""
         columns, counts = self._stand_ins(survey, tables, self.used)
-        return Training(self.question, columns, {name: tables[name] for name in self.factors}, counts, survey.observations)
+        return Training(
+            self.question, columns, {name: tables[name] for name in self.factors}, counts, survey.observations
+        )
 
     def _stand_ins(
         self, survey: Survey, tables: Mapping[str, LevelTable], names: Sequence[str]
@@ -163,11 +171,9 @@ class Columns:
         for name in names:
             column = plain[name]
             own = column.values if name not in values else self._as_column(name, values[name], tables)
-            if name in values:
-                # Rows that count nothing repeat the first one.
-                own = np.concatenate([own, np.repeat(own[:1], most - own.size)])
-            else:
-                own = np.resize(own, most)
+            # Rows that count nothing repeat the first one.
+            more = np.repeat(own[:1], most - own.size) if name in values else own[:0]
+            own = np.resize(np.concatenate([own, more]), most)
             columns[name] = Column(column.kind, own, column.levels, column.ordered)
         return columns, counts
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from itertools import accumulate, pairwise
 
-import numpy as np
 from scipy.linalg import block_diag
 
 from bayeslmm.design.design import Design

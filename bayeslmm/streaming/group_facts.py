@@ -44,7 +44,7 @@ class FactsPlan:
             {name: np.zeros(J, dtype=np.int64) for name, J in levels.items()},
             {name: np.zeros(J, dtype=np.int64) for name, J in levels.items()},
             {(name, k): np.zeros(J, dtype=bool) for name, J in levels.items() for k in at},
-            {name: self.constant.astype(np.int8) - 1 for name in levels},
+            {name: self.constant.astype(np.int64) - 1 for name in levels},
             {},
             {pair: np.full(levels[pair[0]], -1, dtype=np.int64) for pair in pairs},
         )
@@ -77,9 +77,7 @@ class GroupFacts:
     first: dict[tuple[str, int], FloatArray]
     parents: dict[tuple[str, str], IntArray]
 
-    def add(
-        self, plan: FactsPlan, codes: Mapping[str, IntArray], found: Evaluated, frequency: IntArray | None
-    ) -> None:
+    def add(self, plan: FactsPlan, codes: Mapping[str, IntArray], found: Evaluated, frequency: IntArray | None) -> None:
         """Rows of a chunk."""
         y = found.y_less_offset
         columns = [*found.X.T[plan.kept], *(column for z in found.Z for column in z.T), y]

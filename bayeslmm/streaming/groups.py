@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 import numpy as np
 import pandas as pd
 
-from bayeslmm.design.groups import check_names
 from bayeslmm.design.grouping import Grouping
+from bayeslmm.design.groups import check_names
 from bayeslmm.design.lazy import CellNames, LevelNames
 from bayeslmm.errors import DesignError
 from bayeslmm.streaming.level_sets import LevelSet, LevelTable

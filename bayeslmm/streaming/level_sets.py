@@ -91,11 +91,12 @@ class LevelSet:
 
     def _add_categories(self, series: pd.Series, text: bool) -> None:
         codes = np.asarray(series.array.codes)
-        categories = series.dtype.categories
+        array: Any = series.array
+        categories, ordered = array.categories, bool(array.ordered)
         present = np.zeros(len(categories), dtype=bool)
         present[codes] = True
         if not text and self.kind in ("", "category"):
-            self._use(categories, present, bool(series.dtype.ordered))
+            self._use(categories, present, ordered)
             return
         self._other()
         self._keep(categories[present])
@@ -229,7 +230,7 @@ class LevelTable:
         return LevelNames(self.levels.to_numpy() if self.levels.dtype.kind in "iu" else self.levels)
 
     @cached_property
-    def _table(self) -> tuple[int, IntArray] | None:
+    def _table(self) -> tuple[int, AnyArray] | None:
         """The least whole number and the code of it and the following ones, -1 where there is none."""
         if self.levels.dtype.kind not in "iu" or not len(self.levels):
             return None

@@ -11,8 +11,6 @@ from bayeslmm.design.build import known_contrasts
 from bayeslmm.design.choice import term_structure
 from bayeslmm.design.covariance import CovarianceStructure
 from bayeslmm.design.design import Store
-from bayeslmm.design.lazy import Deferred
-from bayeslmm.design.reference import ReferenceData
 from bayeslmm.design.size import check_structure
 from bayeslmm.errors import DesignError
 from bayeslmm.streaming.checks import check_levels, check_measures, check_survey
@@ -21,6 +19,7 @@ from bayeslmm.streaming.evaluated import Training, evaluated
 from bayeslmm.streaming.framing import effects_of_groups, needs_nesting
 from bayeslmm.streaming.group_facts import NestingPlan
 from bayeslmm.streaming.groups import CellsPlan, GroupCoder, coder
+from bayeslmm.streaming.level_sets import LevelTable
 from bayeslmm.streaming.moments import Moments, MomentsPlan, shift_of
 from bayeslmm.streaming.question import Question
 from bayeslmm.streaming.reader import Reader
@@ -48,7 +47,7 @@ class Measured:
         Pairs of nested factors, where these were looked for.
     shift : tuple of float
         Level and drift of the response.
-    reference : ReferenceData
+    tables : dict of str to LevelTable
     """
 
     question: Question
@@ -61,7 +60,7 @@ class Measured:
     structures: tuple[CovarianceStructure, ...]
     parents: dict[tuple[str, str], IntArray]
     shift: tuple[float, float]
-    reference: ReferenceData | Deferred[ReferenceData]
+    tables: dict[str, LevelTable]
 
 
 def measure(
@@ -79,7 +78,7 @@ def measure(
         training = columns.first_training()
         columns.evaluate(training, chunk)
         plan = MomentsPlan(training, shift_of(evaluated(training, chunk)), weighted, ordered)
-    first = SurveyPlan(question, columns.leveled, columns.distributions, plan, text)
+    first = SurveyPlan(question, columns.leveled, columns.distributions, plan, text, *columns.references)
     survey = reader.run(first, "Levels and measures")
     check_survey(survey, question, na_action)
     tables = {name: levels.finish() for name, levels in survey.levels.items()}
@@ -98,10 +97,7 @@ def measure(
     check_measures(formula, names, effects, moments)
     chosen = tuple(_structure(question, k, own, effects[k], moments) for k, own in enumerate(structures))
     shift = (plan.shift.level, plan.shift.drift)
-    reference = ReferenceData()
-    return Measured(
-        question, survey, training, moments, coders, names, effects, chosen, parents, shift, reference
-    )
+    return Measured(question, survey, training, moments, coders, names, effects, chosen, parents, shift, tables)
 
 
 def _structure(

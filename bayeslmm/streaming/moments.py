@@ -90,9 +90,7 @@ class Moments:
 
     def merge(self, other: Moments) -> Moments:
         """Rows of both."""
-        response = np.array(
-            [min(self.response[0], other.response[0]), max(self.response[1], other.response[1])]
-        )
+        response = np.array([min(self.response[0], other.response[0]), max(self.response[1], other.response[1])])
         rows, several = self.rows + other.rows, self.several | other.several
         return Moments(self.triangle.merge(other.triangle), response, rows, several)
 

@@ -27,7 +27,7 @@ MOST_DISTINCT = 1_000_000
 _SUMMARY = frozenset(["center", "scale", "standardize", "mean", "sd", "var", "min", "max", "sum"])
 _SUMMARY_NUMPY = frozenset(f"np.{name}" for name in ("mean", "var", "std", "min", "max", "amin", "amax", "sum"))
 _SPLINES = ("bs", "ns")
-_COUNT = "count of rows"
+COUNT = "count of rows"
 
 
 @dataclass(frozen=True)
@@ -122,8 +122,10 @@ class Distribution:
         What they are for.
     parts : list of pandas.DataFrame
         Distinct values with their counts, not yet joined.
-    sums : FloatArray, shape (6,)
-        Of a single column of numbers: observations, mean, sum of squares about it, least, largest; whether too many.
+    sums : FloatArray, shape (5,)
+        Of a single column of numbers: observations, mean, sum of squares about it, least, largest.
+    many : bool
+        Whether values are too many to be kept.
     """
 
     columns: tuple[str, ...]
@@ -140,16 +142,16 @@ class Distribution:
         """Look at a chunk."""
         if self._summary:
             values = columns[self.columns[0]].to_numpy(dtype=float)
-            self.sums = _both(self.sums, _sums(values, counts))
+            self.sums = both(self.sums, sums_of(values, counts))
         if self.many:
             return
         frame = pd.DataFrame({name: columns[name].array for name in self.columns})
-        frame[_COUNT] = np.ones(len(frame), dtype=np.int64) if counts is None else counts
-        self._keep(_counted(frame, self.columns))
+        frame[COUNT] = np.ones(len(frame), dtype=np.int64) if counts is None else counts
+        self._keep(counted(frame, self.columns))
 
     def merge(self, other: Distribution) -> Distribution:
         """Rows of both."""
-        self.sums = _both(self.sums, other.sums)
+        self.sums = both(self.sums, other.sums)
         for part in other.parts:
             self._keep(part)
         self.many = self.many or other.many
@@ -163,7 +165,7 @@ class Distribution:
             self._too_many()
 
     def _join(self) -> None:
-        self.parts = [_counted(pd.concat(self.parts, ignore_index=True), self.columns)]
+        self.parts = [counted(pd.concat(self.parts, ignore_index=True), self.columns)]
 
     def _too_many(self) -> None:
         if self._summary or all(look.enough == "condition" for look in self.looks):
@@ -186,18 +188,20 @@ class Distribution:
 
 def counts_of(table: pd.DataFrame) -> IntArray:
     """Observations (k,) of every row of a table of values."""
-    return np.asarray(table[_COUNT].to_numpy(dtype=np.int64))
+    return np.asarray(table[COUNT].to_numpy(dtype=np.int64))
 
 
-def _counted(frame: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
+def counted(frame: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
+    """Distinct rows of some columns, with the sums of the counts beside them."""
     if len(columns) == 1 and frame[columns[0]].dtype.kind in "iufb":
         values, place = np.unique(frame[columns[0]].to_numpy(), return_inverse=True)
-        counts = np.bincount(place, frame[_COUNT].to_numpy(), values.size).astype(np.int64)
-        return pd.DataFrame({columns[0]: values, _COUNT: counts})
-    return frame.groupby(list(columns), observed=True, sort=False)[_COUNT].sum().reset_index()
+        counts = np.bincount(place, frame[COUNT].to_numpy(), values.size).astype(np.int64)
+        return pd.DataFrame({columns[0]: values, COUNT: counts})
+    return frame.groupby(list(columns), observed=True, sort=False)[COUNT].sum().reset_index()
 
 
-def _sums(values: FloatArray, counts: IntArray | None) -> FloatArray:
+def sums_of(values: FloatArray, counts: IntArray | None) -> FloatArray:
+    """Observations, mean, sum of squares about it, least and largest value (5,) of a column."""
     n = values.size if counts is None else int(counts.sum())
     middle = float(np.average(values, weights=counts))
     squares = np.square(values - middle)
@@ -205,7 +209,8 @@ def _sums(values: FloatArray, counts: IntArray | None) -> FloatArray:
     return np.array([n, middle, total, values.min(), values.max()])
 
 
-def _both(one: FloatArray, other: FloatArray) -> FloatArray:
+def both(one: FloatArray, other: FloatArray) -> FloatArray:
+    """The same of the rows of both."""
     n = one[0] + other[0]
     if n == 0:
         return one
@@ -228,7 +233,7 @@ def _four_points(name: str, sums: FloatArray) -> pd.DataFrame:
     first = int(np.clip(round(share * rest), 1, rest - 1))
     second = int(rest - first)
     a, b = middle - spread * np.sqrt(second / first), middle + spread * np.sqrt(first / second)
-    return pd.DataFrame({name: [low, a, b, high], _COUNT: [1, first, second, 1]})
+    return pd.DataFrame({name: [low, a, b, high], COUNT: [1, first, second, 1]})
 
 
 def _refusal(columns: Sequence[str], found: Sequence[Look]) -> DesignError:
@@ -243,9 +248,9 @@ def _refusal(columns: Sequence[str], found: Sequence[Look]) -> DesignError:
             remedies.append("write the number itself, I(x - 3.2)")
     advice = "; ".join(dict.fromkeys(remedies)) or "compute the column beforehand"
     return DesignError(
-        f"{calls} needs the whole distribution of {', '.join(columns)}, which has more than {MOST_DISTINCT:,} different "
-        f"values; the rows are read in chunks and not kept. Instead, {advice}. Rounded values (round(x, 2) in the data) "
-        "are fewer, too."
+        f"{calls} needs the whole distribution of {', '.join(columns)}, which has more than {MOST_DISTINCT:,} "
+        f"different values; the rows are read in chunks and not kept. Instead, {advice}. Rounded values (to two digits "
+        "in the data) are fewer, too."
     )
 
 
@@ -265,5 +270,5 @@ def coupled(tables: Sequence[pd.DataFrame]) -> tuple[dict[str, Any], IntArray]:
     columns: dict[str, Any] = {}
     for table, own in zip(tables, ends, strict=True):
         place = np.searchsorted(own, every)
-        columns |= {name: table[name].iloc[place].array for name in table.columns if name != _COUNT}
+        columns |= {name: table[name].iloc[place].array for name in table.columns if name != COUNT}
     return columns, np.diff(every, prepend=0)

@@ -18,6 +18,7 @@ from bayeslmm.streaming.group_facts import FactsPlan, GroupFacts
 from bayeslmm.streaming.groups import GroupCoder
 from bayeslmm.streaming.level_factors import cleaned, rotate_into
 from bayeslmm.streaming.question import LeftOut, usable
+from bayeslmm.streaming.references import Histograms
 from bayeslmm.types import FloatArray, IntArray
 
 # Doubles of the rows that are rotated together.
@@ -101,6 +102,7 @@ class LevelPartial:
     rows : int
         Rows of the data, also those that cannot be used.
     facts : GroupFacts or None
+    histograms : Histograms or None
     """
 
     factors: FloatArray
@@ -108,6 +110,7 @@ class LevelPartial:
     n: int = 0
     rows: int = 0
     facts: GroupFacts | None = None
+    histograms: Histograms | None = None
 
     def add(self, frame: Frame, rows: FrameRows) -> None:
         """Rows of a chunk."""
@@ -136,9 +139,8 @@ class LevelPartial:
         """Rows of both."""
         J, c, width = self.factors.shape
         rest = rotate_into(self.factors, np.repeat(np.arange(J), c), other.factors.reshape(J * c, width).copy())
-        facts = self.facts.merge(other.facts) if self.facts and other.facts else None
         D = self.D + other.D + rest.T @ rest
-        return LevelPartial(self.factors, D, self.n + other.n, self.rows + other.rows, facts)
+        return LevelPartial(self.factors, D, self.n + other.n, self.rows + other.rows, *_beside(self, other))
 
     def finish(self, frame: Frame, reference: FloatArray | None) -> Levels:
         """The sums."""
@@ -157,14 +159,16 @@ class HierarchyPartial:
     sums : Hierarchy or None
     waiting : list of FrameRows
         Rows that are summed once there are enough.
-    n, rows : int
+    rows : int
     facts : GroupFacts or None
+    histograms : Histograms or None
     """
 
     sums: Any = None
     waiting: list[FrameRows] = field(default_factory=list)
     rows: int = 0
     facts: GroupFacts | None = None
+    histograms: Histograms | None = None
 
     def add(self, frame: Frame, rows: FrameRows) -> None:
         """Rows of a chunk."""
@@ -183,13 +187,13 @@ class HierarchyPartial:
 
     def merge(self, other: HierarchyPartial) -> HierarchyPartial:
         """Rows of both."""
-        facts = self.facts.merge(other.facts) if self.facts and other.facts else None
+        beside = _beside(self, other)
         frame = next((part.sums.frame for part in (self, other) if part.sums is not None), None)
         if frame is None:
-            return HierarchyPartial(None, [*self.waiting, *other.waiting], self.rows + other.rows, facts)
+            return HierarchyPartial(None, [*self.waiting, *other.waiting], self.rows + other.rows, *beside)
         self.settle(frame)
         other.settle(frame)
-        return HierarchyPartial(self.sums.merge(other.sums.on(frame)), [], self.rows + other.rows, facts)
+        return HierarchyPartial(self.sums.merge(other.sums.on(frame)), [], self.rows + other.rows, *beside)
 
     def finish(self, frame: Frame, reference: FloatArray | None) -> Any:
         """The sums."""
@@ -197,12 +201,23 @@ class HierarchyPartial:
         return self.sums.on(frame)
 
 
+def _beside(
+    one: LevelPartial | HierarchyPartial, other: LevelPartial | HierarchyPartial
+) -> tuple[GroupFacts | None, Histograms | None]:
+    """What is counted beside the sums, of the rows of both."""
+    facts = one.facts.merge(other.facts) if one.facts and other.facts else None
+    histograms = one.histograms.merge(other.histograms) if one.histograms and other.histograms else None
+    return facts, histograms
+
+
 def _joined(frame: Frame, parts: Sequence[FrameRows]) -> FrameRows:
     if len(parts) == 1:
         return parts[0]
     if not parts:
         codes = tuple(np.zeros(0, dtype=np.int64) for _ in frame.blocks)
-        return FrameRows(codes, tuple(np.zeros((0, block.size)) for block in frame.blocks), np.zeros((0, frame.p + 1)), 0)
+        return FrameRows(
+            codes, tuple(np.zeros((0, block.size)) for block in frame.blocks), np.zeros((0, frame.p + 1)), 0
+        )
     count = range(len(frame.blocks))
     return FrameRows(
         tuple(np.concatenate([part.codes[k] for part in parts]) for k in count),
@@ -222,21 +237,25 @@ class SumsPlan:
     on : OnFrame
     facts : FactsPlan or None
         What else is looked for: only in the first of such passes.
+    ranges : dict of str to (float, float)
+        Columns of whose values histograms are made, with their ranges.
     """
 
     training: Training
     on: OnFrame
     facts: FactsPlan | None = None
+    ranges: dict[str, tuple[float, float]] = field(default_factory=dict)
 
     def empty(self) -> LevelPartial | HierarchyPartial:
         """Of no rows."""
         frame = self.on.frame
         facts = None if self.facts is None else self.facts.empty()
+        histograms = Histograms(self.ranges) if self.ranges else None
         if frame.plan.store == "hierarchy":
-            return HierarchyPartial(facts=facts)
+            return HierarchyPartial(facts=facts, histograms=histograms)
         first, m = frame.blocks[0], frame.q_trailing + frame.p + 1
         factors = np.zeros((first.n_levels, first.size, first.size + m))
-        return LevelPartial(factors, np.zeros((m, m)), facts=facts)
+        return LevelPartial(factors, np.zeros((m, m)), facts=facts, histograms=histograms)
 
     def add(self, partial: Any, frame: pd.DataFrame) -> Any:
         """One more chunk."""
@@ -244,6 +263,8 @@ class SumsPlan:
         if chunk.n:
             found = evaluated(self.training, chunk, partial.rows)
             codes = [coder.codes(chunk.columns) for coder in self.on.coders]
+            if partial.histograms is not None:
+                partial.histograms.add(chunk)
             if self.facts is not None and partial.facts is not None:
                 named = {coder.name: own for coder, own in zip(self.on.coders, codes, strict=True)}
                 partial.facts.add(self.facts, named, found, chunk.frequency)
@@ -255,4 +276,6 @@ class SumsPlan:
         """The same with one more fit taken out of the response."""
         on = self.on
         step = np.zeros(on.frame.q_trailing) if effects is None else effects
-        return replace(self, on=replace(on, coefs=(*on.coefs, coef), effects=(*on.effects, step)), facts=None)
+        return replace(
+            self, on=replace(on, coefs=(*on.coefs, coef), effects=(*on.effects, step)), facts=None, ranges={}
+        )

@@ -8,10 +8,11 @@ import numpy as np
 import pandas as pd
 
 from bayeslmm.design.dominant import HEAVY
+from bayeslmm.streaming.evaluated import evaluated
 from bayeslmm.streaming.level_sets import LevelSet
 from bayeslmm.streaming.moments import Moments, MomentsPlan
 from bayeslmm.streaming.question import LeftOut, Question, numbered, usable
-from bayeslmm.streaming.evaluated import evaluated
+from bayeslmm.streaming.references import ReferenceCount
 from bayeslmm.streaming.state import Distribution
 from bayeslmm.types import FloatArray, IntArray
 
@@ -84,6 +85,7 @@ class Survey:
     weights : WeightFacts or None
     moments : Moments or None
         Where columns can be measured in the same pass.
+    references : ReferenceCount
     chunks : int
     """
 
@@ -92,6 +94,7 @@ class Survey:
     distributions: tuple[Distribution, ...]
     weights: WeightFacts | None
     moments: Moments | None
+    references: ReferenceCount
     n: int = 0
     observations: int = 0
     chunks: int = 0
@@ -112,6 +115,7 @@ class Survey:
             tuple(one.merge(two) for one, two in pairs),
             self.weights.merge(other.weights) if self.weights and other.weights else None,
             self.moments.merge(other.moments) if self.moments and other.moments else None,
+            self.references.merge(other.references),
             self.n + other.n,
             self.observations + other.observations,
             self.chunks + other.chunks,
@@ -133,6 +137,8 @@ class SurveyPlan:
         How columns are measured, where nothing else has to be known first.
     text : frozenset of str
         Columns that are text.
+    numbers, coded : tuple of str
+        Columns of the fixed part that are numbers, and those that are factors there.
     """
 
     question: Question
@@ -140,6 +146,8 @@ class SurveyPlan:
     distributions: tuple[Distribution, ...]
     moments: MomentsPlan | None
     text: frozenset[str] = frozenset()
+    numbers: tuple[str, ...] = ()
+    coded: tuple[str, ...] = ()
 
     def empty(self) -> Survey:
         """Of no rows."""
@@ -151,6 +159,7 @@ class SurveyPlan:
             tuple(replace(one, parts=[], sums=one.sums.copy()) for one in self.distributions),
             WeightFacts() if weighted else None,
             None if self.moments is None else self.moments.empty(),
+            ReferenceCount.start(self.numbers, self.coded),
         )
 
     def add(self, partial: Survey, frame: pd.DataFrame) -> Survey:
@@ -166,6 +175,7 @@ class SurveyPlan:
             levels.add(chunk.columns[name], name in self.text)
         for one in partial.distributions:
             one.add(chunk.columns, chunk.frequency)
+        partial.references.add(chunk)
         if partial.weights is not None and chunk.weights is not None:
             partial.weights.add(chunk.weights, chunk.frequency)
         if partial.moments is not None and self.moments is not None:

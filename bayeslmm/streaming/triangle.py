@@ -54,10 +54,10 @@ class Triangle:
     def look(self, columns: Sequence[FloatArray]) -> None:
         """Extremes and kinds of the k columns, each (n,), of more rows."""
         low, high = np.array([(column.min(), column.max()) for column in columns]).T
-        for k in np.flatnonzero(self.signs):
+        for k in np.flatnonzero(self.signs).tolist():
             own = columns[k]
-            self.signs[k] = -1 <= low[k] and high[k] <= 1 and bool(np.isin(own, (-1.0, 0.0, 1.0)).all())
-        for k in np.flatnonzero(~self.zeros & (low <= 0) & (high >= 0)):
+            self.signs[k] = low[k] >= -1 and high[k] <= 1 and bool(np.isin(own, (-1.0, 0.0, 1.0)).all())
+        for k in np.flatnonzero(~self.zeros & (low <= 0) & (high >= 0)).tolist():
             self.zeros[k] = not columns[k].all()
         self.low, self.high = np.minimum(self.low, low), np.maximum(self.high, high)
 

@@ -12,10 +12,11 @@ from bayeslmm.design.evaluate import TermPart
 from bayeslmm.design.fixed_terms import FixedTerm, fixed_terms
 from bayeslmm.design.formula import Bar, parse_formula
 from bayeslmm.design.recipe import training_evaluator
+from bayeslmm.design.row_arrays import chosen_columns
 from bayeslmm.design.tokens import quoted
 from bayeslmm.errors import DesignError
 from bayeslmm.inference.null_model import Removal, without
-from bayeslmm.likelihood import cross_products
+from bayeslmm.likelihood.part_sums import KeptColumns, kept_columns, smaller_products
 from bayeslmm.reml import optimise
 from bayeslmm.reml.residual_optimum import ResidualOptimum, optimum_of
 from bayeslmm.results.fit import Fit
@@ -79,7 +80,9 @@ def without_random[F: Fit](fit: F, unit: RandomUnit) -> F | None:
     bars = [_bar(bar) for bar in formula.bars]
     bars[unit.removal.term : unit.removal.term + 1] = [unit.rest] if unit.rest else []
     text = _text(formula.response, [formula.fixed], formula.offsets, bars)
-    return _fitted(fit, replace(design, formula=text), {})
+    return _fitted(
+        fit, replace(design, formula=text), {}, kept_columns(fit.design, unit.removal.term, unit.removal.kept)
+    )
 
 
 def without_fixed[F: Fit](fit: F, term: FixedTerm) -> F:
@@ -99,6 +102,7 @@ def without_fixed[F: Fit](fit: F, term: FixedTerm) -> F:
     if recipe is not None:
         made = recipe.aliased[kept][:, [design.aliased.index(name) for name in aliased]] if aliased else None
         recipe = replace(recipe, aliased=np.empty((len(kept), 0)) if made is None else made)
+    whole = KeptColumns(tuple(kept), tuple((k, tuple(range(len(t.effects)))) for k, t in enumerate(design.terms)))
     smaller = replace(
         design,
         formula=_text(
@@ -107,12 +111,13 @@ def without_fixed[F: Fit](fit: F, term: FixedTerm) -> F:
             formula.offsets,
             [_bar(bar) for bar in formula.bars],
         ),
-        X=design.X[:, kept],
+        X=chosen_columns(design.X, kept),
+        facts=None if design.facts is None else design.facts.selected(kept, whole.terms),
         fixed_names=tuple(design.fixed_names[k] for k in kept),
         aliased=tuple(aliased),
         recipe=recipe,
     )
-    return _fitted(fit, smaller, fit._fixed)
+    return _fitted(fit, smaller, fit._fixed, whole)
 
 
 def _aliased_left(design: Design, term: FixedTerm, full: FloatArray) -> list[str]:
@@ -129,11 +134,11 @@ def _aliased_left(design: Design, term: FixedTerm, full: FloatArray) -> list[str
     return [design.aliased[k] for k in left]
 
 
-def _fitted[F: Fit](fit: F, design: Design, known: Mapping[int, FloatArray]) -> F:
+def _fitted[F: Fit](fit: F, design: Design, known: Mapping[int, FloatArray], kept: KeptColumns) -> F:
     if isinstance(fit.optimum, ResidualOptimum):
         optimum = optimum_of(design, fit.reml)
         return type(fit)(design, optimum.cp, optimum)
-    cp = cross_products(design)
+    cp = smaller_products(fit.cp, design, kept)
     return type(fit)(design, cp, optimise(cp, fit.reml, fixed=known))
 
 

@@ -1,8 +1,8 @@
-"""What it takes to fit rows that are larger than memory: ``python tests/benchmarks/scale.py FOLDER --rows 100_000_000``.
+"""What rows that are larger than memory take: ``python tests/benchmarks/scale.py FOLDER --rows 100_000_000``.
 
 The data (a response, a covariate, groups as whole numbers, in no order) are written to the folder once, in parquet
-files of ten million rows. Model, fit and posterior run in a process of their own; CPU and wall seconds of each stage and
-the peak of resident memory so far are printed, and appended to ``results/scale.csv`` with ``--keep``.
+files of ten million rows. Model, fit and posterior run in a process of their own; CPU and wall seconds of each stage
+and the peak of resident memory so far are printed, and appended to ``results/scale.csv`` with ``--keep``.
 """
 
 from __future__ import annotations

@@ -8,15 +8,13 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import pytest
-from tests.reference.test_lme4 import CASES, CONTRASTS, load
-from tests.streaming.chunked import chunked, one_by_one, parts, same_criterion
 
-import bayeslmm as bl
 from bayeslmm.design import build_design
 from bayeslmm.likelihood import SummedDesign, cross_products
+from tests.reference.test_lme4 import CASES, CONTRASTS, load
+from tests.streaming.chunked import chunked, one_by_one, parts, same_criterion
 
 REFERENCE = Path(__file__).parent.parent / "reference"
 META = json.loads(gzip.decompress((REFERENCE / "meta_cases.json.gz").read_bytes()))
