@@ -13,10 +13,9 @@ from numpy.typing import ArrayLike
 from bayeslmm.arguments import MOST_REFITS, Seed, choice, flag, instance, whole
 from bayeslmm.design import CovarianceStructure, Design
 from bayeslmm.design.design import Store
-from bayeslmm.design.notes import fixed_levels
+from bayeslmm.design.notes import fixed_levels, where
 from bayeslmm.design.padding import NaAction
 from bayeslmm.design.residual_translation import refuse_elsewhere
-from bayeslmm.design.rows_elsewhere import where
 from bayeslmm.design.screen import fill
 from bayeslmm.design.updating import updated_formula
 from bayeslmm.errors import ConvergenceWarning, DesignError, FitError, StorageError

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -12,12 +12,14 @@ from bayeslmm.design.dropped import AllRows, DroppedRows
 from bayeslmm.design.grouping import Grouping
 from bayeslmm.design.lazy import Lazy
 from bayeslmm.design.recipe import Recipe
-from bayeslmm.design.row_facts import RowFacts
 from bayeslmm.design.screen import fill
 from bayeslmm.equality import by_value
 from bayeslmm.errors import DesignError
 from bayeslmm.residual import NO_PARAMETERS, Residual, crosses, log_dets
 from bayeslmm.types import AnyArray, FloatArray, IntArray
+
+if TYPE_CHECKING:
+    from bayeslmm.design.row_facts import RowFacts
 
 # How sums over the rows are kept: the largest factor level by level and all else in one dense piece, or nested factors
 # one after the other and crossed ones in cells; by the number of effects outside the largest factor if "auto".

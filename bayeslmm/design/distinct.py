@@ -84,7 +84,7 @@ def _together(parts: Sequence[str]) -> str:
 
 
 @dataclass(frozen=True)
-class Change:
+class VarianceChange:
     """One term on columns of one length, and the changes of its covariance that its structure allows."""
 
     codes: IntArray
@@ -130,7 +130,7 @@ def find_ridges(
 
 
 def ridges_among(
-    design: Design, terms: Sequence[Change], before: FloatArray, after: FloatArray, flat: float
+    design: Design, terms: Sequence[VarianceChange], before: FloatArray, after: FloatArray, flat: float
 ) -> tuple[Ridge, ...]:
     """Ridges from the inner products (k, k) of the changes, before and after the fixed effects are swept out."""
     names = [name for term in terms for name in term.names] + [RESIDUAL]
@@ -187,12 +187,14 @@ def _rows(design: Design) -> tuple[FloatArray, FloatArray]:
     return np.where(light, np.sqrt(np.where(light, share, 1.0)), 1.0), np.where(light, 1.0, 1.0 / share)
 
 
-def changes_of(design: Design, columns: Sequence[FloatArray], thetas: Sequence[FloatArray | None]) -> list[Change]:
+def changes_of(
+    design: Design, columns: Sequence[FloatArray], thetas: Sequence[FloatArray | None]
+) -> list[VarianceChange]:
     """Changes of every term, whose columns (n, c) are given, or others with the same cross-products."""
     return [_on_one_length(design, *known) for known in zip(design.terms, columns, thetas, strict=True)]
 
 
-def _on_one_length(design: Design, term: RandomTerm, columns: FloatArray, theta: FloatArray | None) -> Change:
+def _on_one_length(design: Design, term: RandomTerm, columns: FloatArray, theta: FloatArray | None) -> VarianceChange:
     grouping, structure = design.groupings[term.group], term.structure
     Z, length = _scaled(columns)
     basis = np.diag(1.0 / length)
@@ -222,7 +224,7 @@ def _on_one_length(design: Design, term: RandomTerm, columns: FloatArray, theta:
         diagonal = np.arange(structure.size)
         changes, to_user = _pairs(diagonal, diagonal, structure.size), np.eye(structure.size)
         names = tuple(_entry(term, int(i), int(i)) for i in diagonal)
-    return Change(grouping.codes, grouping.n_levels, Z, changes, to_user, names, basis)
+    return VarianceChange(grouping.codes, grouping.n_levels, Z, changes, to_user, names, basis)
 
 
 def _regular(structure: CovarianceStructure) -> FloatArray:
@@ -276,7 +278,7 @@ def _entry(term: RandomTerm, i: int, j: int) -> str:
 
 
 def _inner_products(
-    design: Design, terms: Sequence[Change], scale: FloatArray, residual: FloatArray, reml: bool
+    design: Design, terms: Sequence[VarianceChange], scale: FloatArray, residual: FloatArray, reml: bool
 ) -> tuple[FloatArray, FloatArray]:
     """``tr(V_a V_b)`` and ``tr(M V_a M V_b)``, each (k, k), the residual last; M sweeps the fixed effects out."""
     count = design.counts
@@ -318,7 +320,9 @@ def _by_level(codes: IntArray, n_levels: int, left: FloatArray, right: FloatArra
     return out
 
 
-def _pair(s: Change, t: Change, B: FloatArray, C: FloatArray, count: FloatArray) -> tuple[FloatArray, FloatArray]:
+def _pair(
+    s: VarianceChange, t: VarianceChange, B: FloatArray, C: FloatArray, count: FloatArray
+) -> tuple[FloatArray, FloatArray]:
     """``tr(V_a V_b)`` and ``tr(U'V_a V_b U)`` for the changes of two terms, summed over the cells that occur."""
     cells, cell = np.unique(s.codes * t.n_levels + t.codes, return_inverse=True)
     S = _by_level(cell.ravel(), cells.size, count[:, None] * s.Z, t.Z)

@@ -7,7 +7,7 @@ from itertools import combinations_with_replacement
 
 import numpy as np
 
-from bayeslmm.design.distinct import Change, Ridge, changes_of, ridges_among
+from bayeslmm.design.distinct import Ridge, VarianceChange, changes_of, ridges_among
 from bayeslmm.likelihood.crossproducts import SummedDesign
 from bayeslmm.likelihood.level_grams import Pairs, fixed_products, level_pairs, squares_of_fixed
 from bayeslmm.types import FloatArray
@@ -24,7 +24,7 @@ def ridges_of_sums(cp: SummedDesign, reml: bool, thetas: Sequence[FloatArray | N
     return ridges_among(design, terms, before, after, flat)
 
 
-def _inner_products(cp: SummedDesign, terms: Sequence[Change], reml: bool) -> tuple[FloatArray, FloatArray]:
+def _inner_products(cp: SummedDesign, terms: Sequence[VarianceChange], reml: bool) -> tuple[FloatArray, FloatArray]:
     """``tr(V_a V_b)`` and ``tr(M V_a M V_b)``, each (k, k), the residual last."""
     places = {term: (b, columns) for b, columns, term, *_ in cp.frame.terms}
     inverse = np.zeros((cp.p, 0))

@@ -9,7 +9,6 @@ import numpy as np
 from bayeslmm.design.design import Design, RandomTerm
 from bayeslmm.errors import FitError
 from bayeslmm.likelihood import SummedDesign
-from bayeslmm.likelihood.level_grams import projected_gram
 from bayeslmm.reml.optimum import Optimum, optimise
 from bayeslmm.reml.penalty import Penalty, resolve_penalty
 from bayeslmm.types import FloatArray
@@ -100,6 +99,8 @@ def _rank(cp: SummedDesign, position: int, columns: list[int], reml: bool) -> in
     """Rank of the columns of a term, all levels, after X."""
     design, term = cp.design, cp.design.terms[position]
     if design.facts is not None:
+        from bayeslmm.likelihood.level_grams import projected_gram
+
         gram = projected_gram(cp, [(position, columns)], np.eye(design.p)[:, : design.p if reml else 0])
         return int((np.linalg.eigvalsh(gram) > _NOTHING).sum())
     grouping = design.groupings[term.group]

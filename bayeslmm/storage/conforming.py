@@ -59,8 +59,9 @@ def check_fields(kind: type, content: Mapping[str, Any]) -> None:
 def _hints(kind: type) -> dict[str, Any]:
     # Some modules import a class for annotations only, where it would be a circle.
     from bayeslmm.design.recipe import Recipe
+    from bayeslmm.design.row_facts import RowFacts
 
-    hints = get_type_hints(kind, localns={"Recipe": Recipe})
+    hints = get_type_hints(kind, localns={"Recipe": Recipe, "RowFacts": RowFacts})
     return {field.name: hints[field.name] for field in fields(kind)}
 
 

@@ -17,7 +17,7 @@ import pandas as pd
 from bayeslmm.errors import StorageError
 from bayeslmm.files.writing import as_path, check_folder, made, write_bytes
 from bayeslmm.sources.piecewise import PieceTask
-from bayeslmm.streaming.passes import Plan
+from bayeslmm.streaming.passes import PassPlan
 from bayeslmm.types import AnyArray
 
 # Of the sums: files of another one are not taken.
@@ -68,7 +68,7 @@ class PieceStore:
         self._folder = as_path(folder)
         check_folder(self._folder)
 
-    def names(self, tasks: Sequence[PieceTask], plan: Plan[Any]) -> dict[int, str]:
+    def names(self, tasks: Sequence[PieceTask], plan: PassPlan[Any]) -> dict[int, str]:
         """Names of the sums of pieces, by their numbers."""
         import joblib
 

@@ -252,7 +252,7 @@ def test_order_of_different_variables_does_not_matter(several: pd.DataFrame) -> 
 def test_columns_at_the_means_are_residuals(several: pd.DataFrame) -> None:
     """Gram-Schmidt along marginality only: ``x:f`` beside x and f, x^2 beside x, z beside nothing."""
     term = bl.Model("y ~ x + (x * f + I(x**2) + z | g)", several).design
-    change = at_means(term, term.terms[0])
+    change = at_means(term, 0)
     assert change is not None
     names, Zc = term.terms[0].effects, term.terms[0].Z @ change.matrix
     at = {name: k for k, name in enumerate(names)}

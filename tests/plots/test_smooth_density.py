@@ -51,7 +51,7 @@ def test_a_curve_is_the_dense_posterior_along_one_sd() -> None:
     held = HeldDraws.some(post.cross_products, post.priors, post._variance_draws)
     assert held is not None
     design = model.design
-    change = at_means(design, design.terms[0])
+    change = at_means(design, 0)
     assert change is not None
     y, X, Z = design.y, design.X, design.terms[0].Z
     subjects = data["Subject"].to_numpy()
