@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING, Literal, overload
 from numpy.typing import ArrayLike
 
 from bayeslmm.arguments import flag
-from bayeslmm.design.notes import fixed_levels
+from bayeslmm.design.notes import fixed_levels, where
 from bayeslmm.design.observations import need_observations
-from bayeslmm.design.rows_elsewhere import where
 from bayeslmm.design.theta import check_lam
 from bayeslmm.errors import DesignError
 from bayeslmm.faces import fit_result

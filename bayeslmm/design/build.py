@@ -113,11 +113,9 @@ def build_design(
     """
     check_text(formula)
     table, available = open_table(data)
-    parsed, parts, of_residual = read_formula(
-        formula, residual, residual_sd, available, (weights, frequency, residual_sd)
-    )
+    parsed, parts, others = read_formula(formula, residual, residual_sd, available, (weights, frequency, residual_sd))
     namespace = own_names(extra_namespace)
-    names = checks.used_columns(parsed, available, namespace, of_residual)
+    names = checks.used_columns(parsed, available, namespace, others)
     asked = PerRowArguments.of(weights, residual_sd, frequency, available, namespace)
     frame = to_pandas(table, list(dict.fromkeys([*names, *asked.columns])))
     per_row = asked.on(frame, namespace)

@@ -18,7 +18,6 @@ from bayeslmm.design.functions import ARGUMENT_CODINGS, is_value
 from bayeslmm.design.lazy import Labels, LabelsByReason
 from bayeslmm.design.looks import likeness, listed
 from bayeslmm.design.names import literal
-from bayeslmm.design.no_data import constant_response, no_rows, no_values
 from bayeslmm.design.quoting import missing_column
 from bayeslmm.design.remedies import remedy
 from bayeslmm.design.tokens import WORDS, Token, alone_behind_others, tokenize
@@ -146,6 +145,8 @@ def complete_rows(
         missing = missing_values(columns[name] if isinstance(columns, Mapping) else data[name])
         if missing is not None:
             if missing.all():
+                from bayeslmm.design.no_data import no_values
+
                 raise no_values(name, missing.size)
             masks[f"missing {name}"] = missing
     for name, vector in extra.items():
@@ -158,6 +159,8 @@ def complete_rows(
     if not masks:
         return keep, DroppedRows()
     if not keep.any():
+        from bayeslmm.design.no_data import no_rows
+
         raise no_rows({reason: int(mask.sum()) for reason, mask in masks.items()})
     index = data.index
     reasons = {reason: Labels(index[mask]) for reason, mask in masks.items()}
@@ -347,6 +350,8 @@ def check_response_values(name: str, y: FloatArray, offset: FloatArray | None) -
     """Refuse a constant response."""
     rest = y if offset is None else y - offset
     if rest.size > 1 and rest[-1] == rest[0] and (rest == rest[0]).all():
+        from bayeslmm.design.no_data import constant_response
+
         raise constant_response(name, rest.size, rest[0])
 
 

@@ -286,3 +286,13 @@ def fixed_levels(design: Design) -> list[str]:
             levels = [level_name(level) for level in column.levels]
             found.append(f"{name}: {len(levels)} level{'' if len(levels) == 1 else 's'}, {listed(levels)}")
     return found
+
+
+def where(design: Design) -> list[str]:
+    """A line on where the rows of a design are; nothing where they are in memory."""
+    if design.facts is None:
+        return []
+    from bayeslmm.design.rows_elsewhere import shelf_of
+
+    shelf = shelf_of(design)
+    return [] if shelf is None else [f"rows: {shelf.rows.name}, read in chunks, not in memory"]

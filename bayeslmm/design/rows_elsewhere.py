@@ -137,12 +137,6 @@ def shelf_of(design: Design) -> RowShelf | None:
     return make.shelf if isinstance(make, _FromShelf) else None
 
 
-def where(design: Design) -> list[str]:
-    """Where the rows of a design are, in words; nothing where they are in memory."""
-    shelf = shelf_of(design)
-    return [] if shelf is None else [f"rows: {shelf.rows.name}, read in chunks, not in memory"]
-
-
 def memory_of(design: Design) -> int:
     """Bytes of rows that may be read again and kept for a design whose rows are elsewhere."""
     shelf = shelf_of(design)

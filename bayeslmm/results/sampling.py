@@ -81,9 +81,7 @@ def sample_posterior(
     _check(settings)
     if design.residual.names or not design.terms:
         settings = _beside_residuals(design, settings)
-    kept = kept_groups(design, settings.keep)
-    if settings.keep is None and design.facts is not None:
-        kept = _that_fit(design, settings.draws, kept)
+    kept = _stored(design, settings)
     log_likelihood = _with_log_likelihood(design, settings, all(kept.values()))
     _check_memory(design, settings, kept, log_likelihood)
     resolved = resolve_priors(design, priors)
@@ -283,9 +281,14 @@ def _check_memory(design: Design, settings: Settings, kept: dict[str, bool], log
         )
 
 
-def _that_fit(design: Design, draws: int, kept: dict[str, bool]) -> dict[str, bool]:
-    """Leave out the random effects of factors whose draws take more memory than rows that are elsewhere may."""
-    limit, chosen = memory_of(design), dict(kept)
+def _stored(design: Design, settings: Settings) -> dict[str, bool]:
+    """For every grouping factor whether its random effects are stored.
+
+    Of designs whose rows are elsewhere those are left out by default whose draws take more memory than rows may.
+    """
+    limit, draws, chosen = memory_of(design), settings.draws, kept_groups(design, settings.keep)
+    if settings.keep is not None or design.facts is None:
+        return chosen
     for group, (levels, effects) in design.sizes.items():
         needed = 8 * draws * levels * effects
         if needed > limit:

@@ -19,7 +19,7 @@ from bayeslmm.sources.schema import Conforming
 
 
 @dataclass(frozen=True)
-class Chunk:
+class ChunkRecord:
     """Rows and checksum of a chunk."""
 
     rows: int
@@ -57,7 +57,7 @@ class Checked:
         self._order: int | None = None
         self.most = most_rows(columns) if most is None else most
         self.conforming = Conforming(source.name)
-        self._known: list[Chunk] = []
+        self._known: list[ChunkRecord] = []
 
     @property
     def name(self) -> str:
@@ -98,7 +98,7 @@ class Checked:
             raise DesignError(f"The {self.name} has rows in no fixed order, so that a pass cannot go on in its midst.")
         plain = self._summed(first)
         reading = ahead(plain) if self.source.threads else plain
-        found: list[Chunk] = []
+        found: list[ChunkRecord] = []
         rows, order = 0, 0
         with RowsBar(stage, self.n if progress and not first else None, progress) as bar:
             try:
@@ -117,10 +117,10 @@ class Checked:
         if aligned and not self.source.ordered:
             self._check_order(order)
 
-    def _summed(self, first: int) -> Iterator[tuple[pd.DataFrame, Chunk]]:
+    def _summed(self, first: int) -> Iterator[tuple[pd.DataFrame, ChunkRecord]]:
         """Chunks with what is remembered of them; all of it is done while others compute."""
         for frame in islice(self._sized(), first, None):
-            yield frame, Chunk(len(frame), checksum(frame, self.columns, self.source.ordered))
+            yield frame, ChunkRecord(len(frame), checksum(frame, self.columns, self.source.ordered))
 
     def _sized(self) -> Iterator[pd.DataFrame]:
         items: Any = self.source.chunks(self.columns)
@@ -147,11 +147,11 @@ class Checked:
                 "query run by itself?"
             ) from error
 
-    def _compare(self, chunk: Chunk, number: int) -> None:
+    def _compare(self, chunk: ChunkRecord, number: int) -> None:
         """A chunk with that of the first pass, where chunks end at the same rows in each."""
         if not self.passes or not self.source.ordered:
             return
-        before = self._known[number] if number < len(self._known) else Chunk(0, 0)
+        before = self._known[number] if number < len(self._known) else ChunkRecord(0, 0)
         if before == chunk:
             return
         what = (
@@ -161,7 +161,7 @@ class Checked:
         )
         raise self.differing(f"its chunk {number} has {what}")
 
-    def _finish(self, found: list[Chunk], first: int) -> None:
+    def _finish(self, found: list[ChunkRecord], first: int) -> None:
         rows = sum(chunk.rows for chunk in found)
         if not self.passes:
             if not rows and not first:
@@ -254,7 +254,7 @@ def checked(source: Source, columns: Sequence[str], most: int | None = None) -> 
     return Checked(source, columns, most)
 
 
-def _total(chunks: Sequence[Chunk]) -> int:
+def _total(chunks: Sequence[ChunkRecord]) -> int:
     total = 0
     for chunk in chunks:
         total = added(total, chunk.checksum)

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from bayeslmm.sources.frames import text_columns
 from bayeslmm.types import AnyArray
 
 # Odd numbers without a pattern: the golden ratio, and the multiplier of splitmix64.
@@ -28,7 +29,7 @@ def checksum(frame: pd.DataFrame, columns: Sequence[str], ordered: bool) -> int:
     frame : pandas.DataFrame
     columns : sequence of str
     ordered : bool
-        Whether rows and levels come in the same order each time.
+        Whether rows come in the same order each time.
 
     Examples
     --------
@@ -40,11 +41,9 @@ def checksum(frame: pd.DataFrame, columns: Sequence[str], ordered: bool) -> int:
     if not ordered:
         return int(hashes.sum(dtype=np.uint64))
     total = zlib.crc32(hashes)
-    for name in columns:
+    for name in sorted(text_columns(frame).intersection(columns)):
         if isinstance(frame[name].dtype, pd.CategoricalDtype):
-            # Levels that come with later chunks may stand behind those of this one, or not yet.
-            last = int(frame[name].cat.codes.max()) if len(frame) else -1
-            total = _of_all_levels(frame[name].cat.categories[: last + 1], total)
+            total = _of_all_levels(frame[name].cat.categories, total)
     return total
 
 
@@ -69,10 +68,11 @@ def checksum_of_order(frame: pd.DataFrame, columns: Sequence[str], start: int) -
 
 
 def row_hashes(frame: pd.DataFrame, columns: Sequence[str], ordered: bool) -> AnyArray:
-    """A number (rows,) for the values of each row; where levels come in order, of their codes."""
+    """A number (rows,) for the values of each row; where text comes in order, of its codes."""
+    text = text_columns(frame) if ordered else frozenset()
     hashes = np.full(len(frame), np.uint64(_STEP))
     for number, name in enumerate(columns):
-        bits = _bits(frame[name], ordered)
+        bits = _bits(frame[name], name in text)
         # Without the place of the column, (1, 2) and (2, 1) would be the same row.
         bits += np.uint64(((number + 1) * _STEP) % _WORD)
         bits ^= bits >> _HALF
@@ -88,12 +88,13 @@ def added(first: int, second: int) -> int:
     return (first + second) % _WORD
 
 
-def _bits(series: pd.Series, ordered: bool) -> AnyArray:
-    """A copy of the values, or of hashes of them, as whole numbers."""
+def _bits(series: pd.Series, coded: bool) -> AnyArray:
+    """A copy of the values, or of hashes of them, as whole numbers; of levels the codes, if those will do."""
     dtype: Any = series.dtype
     if isinstance(dtype, pd.CategoricalDtype):
         codes = np.asarray(series.cat.codes)
-        if ordered:
+        if coded:
+            # Of text, of which there may be a million: categories have other codes where others were seen before.
             return codes.astype(np.int64).view(np.uint64)
         return np.asarray(np.append(_of_levels(dtype.categories), _MISSING)[codes])
     if isinstance(dtype, np.dtype) and dtype.kind in "iufb":

@@ -11,7 +11,7 @@ import pandas as pd
 from bayeslmm.arguments import kind_of
 from bayeslmm.errors import DesignError
 from bayeslmm.sources.base import Stream
-from bayeslmm.sources.frames import frame_of, names_of
+from bayeslmm.sources.native_tables import frame_of, names_of
 from bayeslmm.sources.protocol import Source
 from bayeslmm.sources.recognised import is_table
 from bayeslmm.sources.schema import Conforming

@@ -23,7 +23,7 @@ PIECE_ROWS = 1 << 23
 
 
 @dataclass(frozen=True)
-class Group:
+class RowGroup:
     """A row group: the number of its file, its own number in that file, its rows."""
 
     file: int
@@ -32,10 +32,10 @@ class Group:
 
 
 @dataclass(frozen=True)
-class Part:
+class RowGroups:
     """Row groups that are read together, with the number of the first chunk that comes of them."""
 
-    groups: tuple[Group, ...]
+    groups: tuple[RowGroup, ...]
     first: int
     chunks: int
 
@@ -59,7 +59,7 @@ class ParquetSource(Stream):
         self._schema = schema
         self.columns = tuple(schema.names)
         self._groups = [
-            Group(number, group.id, group.num_rows)
+            RowGroup(number, group.id, group.num_rows)
             for number, fragment in enumerate(self._fragments)
             for group in fragment.row_groups
         ]
@@ -73,7 +73,7 @@ class ParquetSource(Stream):
     def pieces(self, columns: Sequence[str]) -> Sequence[Piece]:
         """See `protocol.Source`."""
         most = most_rows(columns)
-        pieces: list[list[Part]] = []
+        pieces: list[list[RowGroups]] = []
         rows = PIECE_ROWS
         for part in parts_of(self._groups, most):
             size = sum(group.rows for group in part.groups)
@@ -109,12 +109,12 @@ class ParquetSource(Stream):
             return super().group_by(keys, value, shift)
         return frame_of_arrow(table, table.column_names)
 
-    def _reader(self, columns: Sequence[str], parts: Sequence[Part], most: int) -> Reader:
+    def _reader(self, columns: Sequence[str], parts: Sequence[RowGroups], most: int) -> ParquetPiece:
         schema, text = self._read_as(columns)
         # Other processes get the files of their piece and no others.
         files = sorted({group.file for part in parts for group in part.groups})
         fragments = {number: self._fragments[number] for number in files}
-        return Reader(fragments, schema, tuple(columns), text, tuple(parts), most)
+        return ParquetPiece(fragments, schema, tuple(columns), text, tuple(parts), most)
 
     def _read_as(self, columns: Sequence[str]) -> tuple[Any, tuple[str, ...]]:
         """Types as which columns are read in all files, and which of them are text."""
@@ -141,7 +141,7 @@ class ParquetSource(Stream):
 
 
 @dataclass(frozen=True)
-class Reader:
+class ParquetPiece:
     """Reads some parts of a dataset; goes to other processes whole.
 
     Attributes
@@ -150,7 +150,7 @@ class Reader:
     schema : pyarrow.Schema
         Of the columns, as they are read.
     columns, text : tuple of str
-    parts : tuple of Part
+    parts : tuple of RowGroups
     most : int
         Rows of a chunk at most.
     """
@@ -159,7 +159,7 @@ class Reader:
     schema: Any
     columns: tuple[str, ...]
     text: tuple[str, ...]
-    parts: tuple[Part, ...]
+    parts: tuple[RowGroups, ...]
     most: int
 
     def __call__(self, first: int = 0) -> Iterator[pd.DataFrame]:
@@ -181,7 +181,7 @@ class Reader:
         groups = [(group.file, group.number, group.rows) for part in self.parts for group in part.groups]
         return files, groups, self.columns, self.most
 
-    def _batches(self, part: Part) -> Iterator[Any]:
+    def _batches(self, part: RowGroups) -> Iterator[Any]:
         form = ds.ParquetFileFormat(read_options=ds.ParquetReadOptions(dictionary_columns=list(self.text)))
         for number in dict.fromkeys(group.file for group in part.groups):
             fragment = self.fragments[number]
@@ -196,36 +196,37 @@ class Reader:
             yield from scanner.to_batches()
 
 
-def size_of(part: Part, most: int) -> int:
+def size_of(part: RowGroups, most: int) -> int:
     """Rows of the chunks of a part, which are of about the same size."""
     rows = sum(group.rows for group in part.groups)
     return max(1, -(-rows // part.chunks)) if part.chunks > 1 else max(rows, most)
 
 
-def parts_of(groups: Sequence[Group], most: int) -> list[Part]:
+def parts_of(groups: Sequence[RowGroup], most: int) -> list[RowGroups]:
     """Small row groups joined, large ones to be cut.
 
     Examples
     --------
-    >>> [(len(p.groups), p.first, p.chunks) for p in parts_of([Group(0, 0, 10), Group(0, 1, 5), Group(1, 0, 250)], 100)]
+    >>> groups = [RowGroup(0, 0, 10), RowGroup(0, 1, 5), RowGroup(1, 0, 250)]
+    >>> [(len(part.groups), part.first, part.chunks) for part in parts_of(groups, 100)]
     [(2, 0, 1), (1, 1, 3)]
     """
-    parts: list[Part] = []
-    waiting: list[Group] = []
+    parts: list[RowGroups] = []
+    waiting: list[RowGroup] = []
     first = 0
     for group in [group for group in groups if group.rows]:
         rows = sum(one.rows for one in waiting)
         if waiting and (rows >= most // 4 or rows + group.rows > most):
-            parts.append(Part(tuple(waiting), first, 1))
+            parts.append(RowGroups(tuple(waiting), first, 1))
             first, waiting = first + 1, []
         if group.rows > most:
             chunks = -(-group.rows // most)
-            parts.append(Part((group,), first, chunks))
+            parts.append(RowGroups((group,), first, chunks))
             first += chunks
         else:
             waiting.append(group)
     if waiting:
-        parts.append(Part(tuple(waiting), first, 1))
+        parts.append(RowGroups(tuple(waiting), first, 1))
     return parts
 
 

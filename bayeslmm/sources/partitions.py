@@ -12,7 +12,7 @@ import pandas as pd
 from bayeslmm.errors import DesignError
 from bayeslmm.sources.base import Stream
 from bayeslmm.sources.clients import current_client
-from bayeslmm.sources.frames import frame_of
+from bayeslmm.sources.native_tables import frame_of
 from bayeslmm.sources.protocol import Piece
 
 

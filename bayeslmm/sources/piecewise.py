@@ -84,7 +84,7 @@ class PieceTask:
         record.seen, record.levels, record.ordered = conforming.seen, conforming.levels, conforming.ordered
 
 
-class Pieces:
+class SourcePieces:
     """The pieces of a source, pass by pass.
 
     Parameters
@@ -114,7 +114,7 @@ class Pieces:
         Raises
         ------
         DesignError
-            Pieces that do not go together; another pass that has other rows than the first.
+            SourcePieces that do not go together; another pass that has other rows than the first.
         """
         found = [records[number] for number in range(len(self._pieces))]
         if self._known:
@@ -139,7 +139,7 @@ class Pieces:
                 raise self._source.differing(f"its piece {number} has {now.rows:,} rows as before, but other values")
 
 
-def pieces_of(source: Checked) -> Pieces | None:
+def pieces_of(source: Checked) -> SourcePieces | None:
     """The pieces of a source; None where it is one stream."""
     found = source.source.pieces(source.columns)
-    return None if found is None else Pieces(source, found)
+    return None if found is None else SourcePieces(source, found)

@@ -18,17 +18,17 @@ from bayeslmm.errors import DesignError
 from bayeslmm.residual import KnownVariances, Residual, make_residual
 from bayeslmm.streaming.checks import dropped_rows
 from bayeslmm.streaming.group_facts import GroupFacts
-from bayeslmm.streaming.measures import Measured
+from bayeslmm.streaming.measures import MeasuredRows
 from bayeslmm.streaming.triangle import upper
 from bayeslmm.types import BoolArray, FloatArray, IntArray
 
 
-def design_of(measured: Measured, kept: IntArray, combined: FloatArray, store: Store) -> Design:
+def design_of(measured: MeasuredRows, kept: IntArray, combined: FloatArray, store: Store) -> Design:
     """The design with no row.
 
     Parameters
     ----------
-    measured : Measured
+    measured : MeasuredRows
     kept : IntArray
         Columns of the fixed part that are kept.
     combined : FloatArray, shape (p, a)
@@ -76,7 +76,7 @@ def design_of(measured: Measured, kept: IntArray, combined: FloatArray, store: S
     )
 
 
-def facts_of(measured: Measured, kept: IntArray) -> RowFacts:
+def facts_of(measured: MeasuredRows, kept: IntArray) -> RowFacts:
     """What is known of the rows before they are summed: nothing of single levels."""
     moments, triangle, survey = measured.moments, measured.moments.triangle, measured.survey
     p = len(measured.names)
@@ -121,7 +121,7 @@ def with_reference(design: Design, reference: ReferenceData) -> Design:
     return replace(design, recipe=replace(design.recipe, reference=reference))
 
 
-def check(design: Design, measured: Measured, saturated: str, rank_deficient: str) -> None:
+def check(design: Design, measured: MeasuredRows, saturated: str, rank_deficient: str) -> None:
     """Refuse what a design cannot be, in the words for rows in memory.
 
     Raises

@@ -27,9 +27,9 @@ from bayeslmm.streaming.coordinates import fitted, independent
 from bayeslmm.streaming.crew import Crew
 from bayeslmm.streaming.framing import frame_of
 from bayeslmm.streaming.group_facts import FactsPlan
-from bayeslmm.streaming.measures import Measured, measure
+from bayeslmm.streaming.measures import MeasuredRows, measure
 from bayeslmm.streaming.question import ask
-from bayeslmm.streaming.reader import Reader
+from bayeslmm.streaming.reader import PassReader
 from bayeslmm.streaming.rows_again import RowsAgain
 from bayeslmm.streaming.settling import settled
 from bayeslmm.streaming.sums import OnFrame, SumsPlan
@@ -96,7 +96,7 @@ def summed(
     per_row = PerRowArguments.of(weights, residual_sd, frequency, available, namespace)
     question = ask(parsed, names, per_row, namespace, contrasts)
     structures = chosen_structures(parsed.bars, cov)
-    reader = Reader(checked(source, question.columns, most), progress, crew)
+    reader = PassReader(checked(source, question.columns, most), progress, crew)
     measured = measure(reader, question, structures, store, na_action)
     return _sum_up(reader, measured, saturated, rank_deficient, store, memory)
 
@@ -117,7 +117,7 @@ def _refuse_unknown(formula: Formula, parts: bool, residual: str | None, na_acti
 
 
 def _sum_up(
-    reader: Reader, measured: Measured, saturated: str, rank_deficient: str, store: Store, memory: int
+    reader: PassReader, measured: MeasuredRows, saturated: str, rank_deficient: str, store: Store, memory: int
 ) -> SummedDesign:
     triangle, p = measured.moments.triangle, len(measured.names)
     kept = independent(triangle, p)

@@ -17,8 +17,8 @@ from bayeslmm.design.no_data import constant_response
 from bayeslmm.design.padding import refuse_missing
 from bayeslmm.errors import DesignError, RowsNeededError
 from bayeslmm.streaming.level_sets import LevelTable
-from bayeslmm.streaming.moments import Moments
-from bayeslmm.streaming.question import LeftOut, Question
+from bayeslmm.streaming.moments import ColumnMoments
+from bayeslmm.streaming.question import Question, RowsLeftOut
 from bayeslmm.streaming.reader import no_column
 from bayeslmm.streaming.survey import Survey, WeightFacts
 from bayeslmm.types import IntArray
@@ -65,7 +65,9 @@ def check_levels(tables: Sequence[LevelTable]) -> None:
     check_text({table.name: pd.Series(table.levels) for table in tables if table.levels.dtype.kind not in "iuf"})
 
 
-def check_measures(formula: Formula, names: Sequence[str], effects: Sequence[Sequence[str]], moments: Moments) -> None:
+def check_measures(
+    formula: Formula, names: Sequence[str], effects: Sequence[Sequence[str]], moments: ColumnMoments
+) -> None:
     """Refuse a constant response and columns whose squares are no numbers.
 
     Raises
@@ -117,7 +119,7 @@ class FirstLabels(Deferred[tuple[object, ...]]):
         return tuple(self.known.tolist())
 
 
-def dropped_rows(left_out: LeftOut) -> DroppedRows:
+def dropped_rows(left_out: RowsLeftOut) -> DroppedRows:
     """The record of rows that cannot be used; they are numbered from 0 in the order in which they are read."""
     if not left_out.count:
         return DroppedRows()

@@ -17,7 +17,7 @@ from bayeslmm.design.recipe import Column, columns_in, evaluated_pieces, fixed_c
 from bayeslmm.errors import DesignError
 from bayeslmm.streaming.evaluated import Training
 from bayeslmm.streaming.level_sets import LevelTable
-from bayeslmm.streaming.question import Chunk, Question
+from bayeslmm.streaming.question import Question, UsableRows
 from bayeslmm.streaming.state import Distribution, Look, coupled, looks, together
 from bayeslmm.streaming.survey import Survey
 from bayeslmm.types import AnyArray, FloatArray, IntArray
@@ -50,13 +50,13 @@ class Columns:
     Parameters
     ----------
     question : Question
-    chunk : Chunk
+    chunk : UsableRows
         The first of which rows can be used.
     text : frozenset of str
         Columns that are text.
     """
 
-    def __init__(self, question: Question, chunk: Chunk, text: frozenset[str]) -> None:
+    def __init__(self, question: Question, chunk: UsableRows, text: frozenset[str]) -> None:
         self.question, self.text = question, text
         formula = question.formula
         _check_first(formula, chunk, text)
@@ -111,7 +111,7 @@ class Columns:
             return Column("time", kinds.plain_times(series).to_numpy())
         return Column("number", series.to_numpy(dtype=float))
 
-    def evaluate(self, training: Training, chunk: Chunk) -> tuple[tuple[str, ...], tuple[tuple[str, ...], ...]]:
+    def evaluate(self, training: Training, chunk: UsableRows) -> tuple[tuple[str, ...], tuple[tuple[str, ...], ...]]:
         """Names of the columns of the fixed part and of those of the random terms; faults of the formula are said.
 
         Raises
@@ -129,7 +129,7 @@ class Columns:
             self._check_own(training, chunk)
         return names, effects
 
-    def _check_own(self, training: Training, chunk: Chunk) -> None:
+    def _check_own(self, training: Training, chunk: UsableRows) -> None:
         """Refuse functions of the user's own that give a row another value among other rows."""
         namespace, offsets = self.question.namespace, self.question.formula.offsets
         for text in pieces_of(self.question.formula):
@@ -189,13 +189,13 @@ class Columns:
         return series.to_numpy(dtype=bool if self.kinds[name] == "boolean" else float)
 
 
-def _values(training: Training, chunk: Chunk, rows: IntArray, text: str, vector: bool) -> FloatArray:
+def _values(training: Training, chunk: UsableRows, rows: IntArray, text: str, vector: bool) -> FloatArray:
     columns = {name: series.iloc[rows] for name, series in chunk.columns.items()}
     own = training.on(replace(chunk, columns=columns, n=rows.size))
     return np.asarray(own.vector(text) if vector else own.columns(text)[0])
 
 
-def _check_first(formula: Formula, chunk: Chunk, text: frozenset[str]) -> None:
+def _check_first(formula: Formula, chunk: UsableRows, text: frozenset[str]) -> None:
     name = formula.response.strip("`")
     if name in chunk.columns:
         series = chunk.columns[name]

@@ -23,7 +23,7 @@ _SPANS_ONE = 1e-8
 
 
 @dataclass(frozen=True, eq=False)
-class Coordinates:
+class ColumnCoordinates:
     """Columns less their centres, times a matrix.
 
     Attributes
@@ -86,14 +86,14 @@ def _sizes(V: FloatArray, n: int) -> FloatArray:
     return np.where(size > 0, size, 1.0)
 
 
-def rescaled(triangle: Triangle, places: Sequence[int]) -> Coordinates:
+def rescaled(triangle: Triangle, places: Sequence[int]) -> ColumnCoordinates:
     """Columns over their root mean squares."""
     scale = _sizes(_vectors(triangle, places), triangle.observations)
     matrix = np.diag(1.0 / scale)
-    return Coordinates(np.zeros(len(places)), matrix, Basis(np.empty((0, len(places))), matrix))
+    return ColumnCoordinates(np.zeros(len(places)), matrix, Basis(np.empty((0, len(places))), matrix))
 
 
-def orthogonalised(triangle: Triangle, places: Sequence[int], rotate: bool = True) -> Coordinates:
+def orthogonalised(triangle: Triangle, places: Sequence[int], rotate: bool = True) -> ColumnCoordinates:
     """Columns centred, scaled and made orthogonal, as `likelihood.columns.orthogonalise` does with rows.
 
     Parameters
@@ -107,7 +107,7 @@ def orthogonalised(triangle: Triangle, places: Sequence[int], rotate: bool = Tru
     c, n = len(places), triangle.observations
     none = np.empty((0, c))
     if c == 0:
-        return Coordinates(np.zeros(0), np.eye(0), Basis(none, np.eye(0), good=True))
+        return ColumnCoordinates(np.zeros(0), np.eye(0), Basis(none, np.eye(0), good=True))
     V, centre, shift, constant = _centred(triangle, places)
     scale = _sizes(V, n)
     V = V / scale
@@ -120,7 +120,7 @@ def orthogonalised(triangle: Triangle, places: Sequence[int], rotate: bool = Tru
         if smallest <= _GRAM_OK and diagonal.min() < _DEPENDENT_FACTOR * max(diagonal.max(), 1e-300):
             return rescaled(triangle, places)
         matrix = matrix @ direct.triangular_inverse(R)
-    return Coordinates(centre, matrix, Basis(none, shift @ matrix, constant, smallest > _GRAM_GOOD or rotate))
+    return ColumnCoordinates(centre, matrix, Basis(none, shift @ matrix, constant, smallest > _GRAM_GOOD or rotate))
 
 
 def independent(triangle: Triangle, p: int) -> IntArray:
@@ -153,13 +153,13 @@ def independent(triangle: Triangle, p: int) -> IntArray:
     return np.array(keep, dtype=np.int64)
 
 
-def fitted(triangle: Triangle, fixed: Coordinates, places: Sequence[int], level: float, drift: float) -> Response:
+def fitted(triangle: Triangle, fixed: ColumnCoordinates, places: Sequence[int], level: float, drift: float) -> Response:
     """What least squares on the fixed effects takes out of the response, whose place is the last one.
 
     Parameters
     ----------
     triangle : Triangle
-    fixed : Coordinates
+    fixed : ColumnCoordinates
         Of the columns of X.
     places : sequence of int
         Where these are in the triangle.

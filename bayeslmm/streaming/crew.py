@@ -12,10 +12,10 @@ import pandas as pd
 from bayeslmm.errors import DesignError, FitError
 from bayeslmm.parent import watch
 from bayeslmm.sources.checking import Checked
-from bayeslmm.sources.frames import frame_of
-from bayeslmm.sources.piecewise import Pieces, PieceTask, Record
+from bayeslmm.sources.native_tables import frame_of
+from bayeslmm.sources.piecewise import PieceTask, Record, SourcePieces
 from bayeslmm.sources.progress import RowsBar
-from bayeslmm.streaming.passes import Plan, reduce_piece
+from bayeslmm.streaming.passes import PassPlan, reduce_piece
 from bayeslmm.streaming.piece_store import PieceStore
 from bayeslmm.streaming.tree import MergeTree
 from bayeslmm.worker_arguments import check_workers
@@ -35,7 +35,7 @@ class Done:
     records: dict[int, Record]
 
 
-def sum_piece(task: PieceTask, plan: Plan[Any]) -> Done:
+def sum_piece(task: PieceTask, plan: PassPlan[Any]) -> Done:
     """Sums of a piece."""
     record = Record()
     return Done(reduce_piece(task.chunks(record), plan), {task.number: record})
@@ -46,19 +46,19 @@ def both(one: Done, other: Done) -> Done:
     return Done(one.partial.merge(other.partial), one.records | other.records)
 
 
-def in_this_process(tasks: list[PieceTask], plan: Plan[Any]) -> Iterator[Done]:
+def in_this_process(tasks: list[PieceTask], plan: PassPlan[Any]) -> Iterator[Done]:
     """Sums of pieces, one after the other."""
     for task in tasks:
         yield sum_piece(task, plan)
 
 
-def in_processes(tasks: list[PieceTask], plan: Plan[Any], n_jobs: int) -> Iterator[Done]:
+def in_processes(tasks: list[PieceTask], plan: PassPlan[Any], n_jobs: int) -> Iterator[Done]:
     """Sums of pieces as they are done; those of a worker that died are summed once more.
 
     Parameters
     ----------
     tasks : list of PieceTask
-    plan : Plan
+    plan : PassPlan
     n_jobs : int
         Processes; -1 for one per core.
 
@@ -98,8 +98,8 @@ def in_processes(tasks: list[PieceTask], plan: Plan[Any], n_jobs: int) -> Iterat
                 deaths += 1
                 if deaths > _DEATHS:
                     raise FitError(
-                        f"Worker processes died {deaths} times while they summed rows ({error}). Most often there was "
-                        "not enough memory: use fewer, n_jobs=1, or rows in smaller groups of the files."
+                        f"Worker processes died {deaths} times while they summed rows. Most often there is not enough "
+                        "memory: use fewer, n_jobs=1, or smaller row groups in the files."
                     ) from error
                 waiting += sorted(running.values(), key=lambda task: -task.number)
                 running, pool = {}, None
@@ -110,18 +110,18 @@ def in_processes(tasks: list[PieceTask], plan: Plan[Any], n_jobs: int) -> Iterat
             pool.shutdown(wait=True, kill_workers=True)
 
 
-def _in_worker(task: PieceTask, plan: Plan[Any], parent: int) -> Done:
+def _in_worker(task: PieceTask, plan: PassPlan[Any], parent: int) -> Done:
     watch(parent)
     return sum_piece(task, plan)
 
 
-def on_cluster(tasks: list[PieceTask], plan: Plan[Any], client: Any, told: Callable[[], None], frames: Any) -> Done:
+def on_cluster(tasks: list[PieceTask], plan: PassPlan[Any], client: Any, told: Callable[[], None], frames: Any) -> Done:
     """Sums of all pieces, added up and merged by the workers of a cluster.
 
     Parameters
     ----------
     tasks : list of PieceTask
-    plan : Plan
+    plan : PassPlan
     client : dask.distributed.Client
     told : callable
         Called when a piece is done.
@@ -161,11 +161,11 @@ def on_cluster(tasks: list[PieceTask], plan: Plan[Any], client: Any, told: Calla
     return done
 
 
-def _itself(plan: Plan[Any]) -> Plan[Any]:
+def _itself(plan: PassPlan[Any]) -> PassPlan[Any]:
     return plan
 
 
-def _sum_frame(frame: Any, task: PieceTask, plan: Plan[Any]) -> Done:
+def _sum_frame(frame: Any, task: PieceTask, plan: PassPlan[Any]) -> Done:
     return sum_piece(replace(task, piece=Given(frame, task)), plan)
 
 
@@ -202,7 +202,7 @@ class Crew:
         """Whether rows may be read in one stream."""
         return self.n_jobs == 1 and self.client is None and self.kept is None
 
-    def run(self, source: Checked, pieces: Pieces, plan: Plan[Any], stage: str, progress: bool) -> Any:
+    def run(self, source: Checked, pieces: SourcePieces, plan: PassPlan[Any], stage: str, progress: bool) -> Any:
         """Sums over all pieces."""
         tasks = pieces.tasks()
         with RowsBar(stage, source.n, progress) as bar:
@@ -222,7 +222,7 @@ class Crew:
         pieces.finish(done.records)
         return done.partial
 
-    def _each(self, tasks: list[PieceTask], plan: Plan[Any]) -> Iterator[Done]:
+    def _each(self, tasks: list[PieceTask], plan: PassPlan[Any]) -> Iterator[Done]:
         if self.kept is None:
             yield from self._summed(tasks, plan)
             return
@@ -238,7 +238,7 @@ class Crew:
             self.kept.save(names[number], one)
             yield one
 
-    def _summed(self, tasks: list[PieceTask], plan: Plan[Any]) -> Iterator[Done]:
+    def _summed(self, tasks: list[PieceTask], plan: PassPlan[Any]) -> Iterator[Done]:
         if self.client is not None:
             return by_cluster(tasks, plan, self.client)
         if self.n_jobs == 1 or len(tasks) < 2:
@@ -267,7 +267,7 @@ def crew_of(source: Any, n_jobs: Any, client: Any, checkpoint: Any) -> Crew:
     return Crew(jobs, client, None if checkpoint is None else PieceStore(checkpoint))
 
 
-def by_cluster(tasks: list[PieceTask], plan: Plan[Any], client: Any) -> Iterator[Done]:
+def by_cluster(tasks: list[PieceTask], plan: PassPlan[Any], client: Any) -> Iterator[Done]:
     """Sums of pieces as the cluster has done them, each brought here."""
     from distributed import as_completed
 

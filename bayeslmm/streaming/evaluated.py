@@ -16,7 +16,7 @@ from bayeslmm.design.magnitude import surely_ordinary
 from bayeslmm.design.recipe import Column
 from bayeslmm.errors import DesignError
 from bayeslmm.streaming.level_sets import LevelTable
-from bayeslmm.streaming.question import Chunk, Question
+from bayeslmm.streaming.question import Question, UsableRows
 from bayeslmm.types import FloatArray, IntArray
 
 
@@ -54,7 +54,7 @@ class Training:
         columns = {name: column.series(rows) for name, column in self.columns.items()} or {"": pd.Series([0.0])}
         return Evaluator(columns, self.question.contrasts, self.question.namespace, self.counts)
 
-    def on(self, chunk: Chunk) -> Evaluator:
+    def on(self, chunk: UsableRows) -> Evaluator:
         """An evaluator of the rows of a chunk."""
         columns = {name: self._alike(name, chunk.columns[name]) for name in self.columns}
         return self.evaluator.on(columns, chunk.n)
@@ -79,7 +79,7 @@ class Training:
 
 
 @dataclass(frozen=True)
-class Evaluated:
+class EvaluatedColumns:
     """Columns on the rows of a chunk.
 
     Attributes
@@ -104,13 +104,13 @@ class Evaluated:
         return self.y if self.offset is None else self.y - self.offset
 
 
-def evaluated(training: Training, chunk: Chunk, start: int = 0) -> Evaluated:
+def evaluated(training: Training, chunk: UsableRows, start: int = 0) -> EvaluatedColumns:
     """Evaluate all that is needed of a chunk.
 
     Parameters
     ----------
     training : Training
-    chunk : Chunk
+    chunk : UsableRows
         At least one row.
     start : int
         Number of the first row of the chunk among those of the data, for messages.
@@ -138,14 +138,14 @@ def evaluated(training: Training, chunk: Chunk, start: int = 0) -> Evaluated:
         columns, effects = own.columns(bar.left)
         _check(columns, [f"The column {name} of {bar.label}" for name in effects], index)
         Z.append(columns)
-    return Evaluated(X, tuple(Z), y, offset)
+    return EvaluatedColumns(X, tuple(Z), y, offset)
 
 
 @dataclass(frozen=True)
 class _Labels:
     """Numbers of the rows of a chunk, made when a message needs them."""
 
-    chunk: Chunk
+    chunk: UsableRows
     start: int
 
     def check(self, what: str, values: FloatArray) -> None:

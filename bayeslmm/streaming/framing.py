@@ -11,7 +11,7 @@ from bayeslmm.design.design import Design
 from bayeslmm.design.grouping import Grouping
 from bayeslmm.likelihood.frame import Block, Frame
 from bayeslmm.likelihood.structure import DENSE, plan
-from bayeslmm.streaming.coordinates import Coordinates, orthogonalised, rescaled
+from bayeslmm.streaming.coordinates import ColumnCoordinates, orthogonalised, rescaled
 from bayeslmm.streaming.triangle import Triangle
 from bayeslmm.types import IntArray
 
@@ -23,7 +23,7 @@ def needs_nesting(sizes: Sequence[int], store: str) -> bool:
 
 def frame_of(
     triangle: Triangle, design: Design, kept: IntArray, p: int, parents: Mapping[tuple[str, str], IntArray]
-) -> tuple[Frame, Coordinates, tuple[tuple[Coordinates, ...], ...]]:
+) -> tuple[Frame, ColumnCoordinates, tuple[tuple[ColumnCoordinates, ...], ...]]:
     """Choose the coordinates and the order of elimination.
 
     Parameters
@@ -41,14 +41,14 @@ def frame_of(
     Returns
     -------
     Frame
-    Coordinates
+    ColumnCoordinates
         Of the columns kept.
-    tuple of tuple of Coordinates
+    tuple of tuple of ColumnCoordinates
         Of the terms of each block.
     """
     fixed = orthogonalised(triangle, kept.tolist(), rotate=False)
     starts = list(accumulate((len(term.effects) for term in design.terms), initial=p))
-    built: list[tuple[Block, tuple[Coordinates, ...]]] = []
+    built: list[tuple[Block, tuple[ColumnCoordinates, ...]]] = []
     for grouping in design.groupings.values():
         members = [i for i, term in enumerate(design.terms) if term.group == grouping.name]
         own = tuple(

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from bayeslmm.streaming.evaluated import Evaluated
+from bayeslmm.streaming.evaluated import EvaluatedColumns
 from bayeslmm.streaming.groups import GroupCoder
-from bayeslmm.streaming.question import LeftOut, Question, usable
+from bayeslmm.streaming.question import Question, RowsLeftOut, usable
 from bayeslmm.types import BoolArray, FloatArray, IntArray
 
 
@@ -77,7 +77,9 @@ class GroupFacts:
     first: dict[tuple[str, int], FloatArray]
     parents: dict[tuple[str, str], IntArray]
 
-    def add(self, plan: FactsPlan, codes: Mapping[str, IntArray], found: Evaluated, frequency: IntArray | None) -> None:
+    def add(
+        self, plan: FactsPlan, codes: Mapping[str, IntArray], found: EvaluatedColumns, frequency: IntArray | None
+    ) -> None:
         """Rows of a chunk."""
         y = found.y_less_offset
         columns = [*found.X.T[plan.kept], *(column for z in found.Z for column in z.T), y]
@@ -156,7 +158,7 @@ class NestingPlan:
 
     def add(self, partial: GroupFacts, frame: pd.DataFrame) -> GroupFacts:
         """One more chunk."""
-        chunk = usable(frame, self.question, LeftOut())
+        chunk = usable(frame, self.question, RowsLeftOut())
         if chunk.n:
             partial.nest({own.name: own.codes(chunk.columns) for own in self.coders})
         return partial

@@ -13,7 +13,7 @@ from bayeslmm.design.groups import check_names
 from bayeslmm.design.lazy import CellNames, LevelNames
 from bayeslmm.errors import DesignError
 from bayeslmm.streaming.level_sets import LevelSet, LevelTable
-from bayeslmm.streaming.question import LeftOut, Question, usable
+from bayeslmm.streaming.question import Question, RowsLeftOut, usable
 from bayeslmm.types import IntArray
 
 _MOST_CELLS = 2**62
@@ -80,14 +80,14 @@ class GroupCoder:
 
 
 @dataclass
-class Cells:
+class CellsFound:
     """Combinations of levels seen so far, by grouping factor."""
 
     sets: dict[str, LevelSet] = field(default_factory=dict)
 
-    def merge(self, other: Cells) -> Cells:
+    def merge(self, other: CellsFound) -> CellsFound:
         """Those of both."""
-        return Cells({name: own.merge(other.sets[name]) for name, own in self.sets.items()})
+        return CellsFound({name: own.merge(other.sets[name]) for name, own in self.sets.items()})
 
 
 @dataclass(frozen=True)
@@ -104,13 +104,13 @@ class CellsPlan:
     question: Question
     coders: tuple[GroupCoder, ...]
 
-    def empty(self) -> Cells:
+    def empty(self) -> CellsFound:
         """Of no rows."""
-        return Cells({coder.name: LevelSet(coder.name) for coder in self.coders})
+        return CellsFound({coder.name: LevelSet(coder.name) for coder in self.coders})
 
-    def add(self, partial: Cells, frame: pd.DataFrame) -> Cells:
+    def add(self, partial: CellsFound, frame: pd.DataFrame) -> CellsFound:
         """One more chunk."""
-        chunk = usable(frame, self.question, LeftOut())
+        chunk = usable(frame, self.question, RowsLeftOut())
         if chunk.n:
             for coder in self.coders:
                 partial.sets[coder.name].add(pd.Series(coder.keys(chunk.columns)))

@@ -20,15 +20,15 @@ from bayeslmm.streaming.framing import effects_of_groups, needs_nesting
 from bayeslmm.streaming.group_facts import NestingPlan
 from bayeslmm.streaming.groups import CellsPlan, GroupCoder, coder
 from bayeslmm.streaming.level_sets import LevelTable
-from bayeslmm.streaming.moments import Moments, MomentsPlan, shift_of
+from bayeslmm.streaming.moments import ColumnMoments, MomentsPlan, shift_of
 from bayeslmm.streaming.question import Question
-from bayeslmm.streaming.reader import Reader
+from bayeslmm.streaming.reader import PassReader
 from bayeslmm.streaming.survey import Survey, SurveyPlan
 from bayeslmm.types import IntArray
 
 
 @dataclass(frozen=True, eq=False)
-class Measured:
+class MeasuredRows:
     """What is known before rows are summed.
 
     Attributes
@@ -36,7 +36,7 @@ class Measured:
     question : Question
     survey : Survey
     training : Training
-    moments : Moments
+    moments : ColumnMoments
     coders : dict of str to GroupCoder
     names : tuple of str
         Of all columns of the fixed part.
@@ -53,7 +53,7 @@ class Measured:
     question: Question
     survey: Survey
     training: Training
-    moments: Moments
+    moments: ColumnMoments
     coders: dict[str, GroupCoder]
     names: tuple[str, ...]
     effects: tuple[tuple[str, ...], ...]
@@ -64,8 +64,8 @@ class Measured:
 
 
 def measure(
-    reader: Reader, question: Question, structures: Sequence[CovarianceStructure], store: Store, na_action: str
-) -> Measured:
+    reader: PassReader, question: Question, structures: Sequence[CovarianceStructure], store: Store, na_action: str
+) -> MeasuredRows:
     """Run the passes."""
     formula = question.formula
     chunk, text = reader.first(question, "Levels and measures")
@@ -97,11 +97,11 @@ def measure(
     check_measures(formula, names, effects, moments)
     chosen = tuple(_structure(question, k, own, effects[k], moments) for k, own in enumerate(structures))
     shift = (plan.shift.level, plan.shift.drift)
-    return Measured(question, survey, training, moments, coders, names, effects, chosen, parents, shift, tables)
+    return MeasuredRows(question, survey, training, moments, coders, names, effects, chosen, parents, shift, tables)
 
 
 def _structure(
-    question: Question, k: int, structure: CovarianceStructure, effects: tuple[str, ...], moments: Moments
+    question: Question, k: int, structure: CovarianceStructure, effects: tuple[str, ...], moments: ColumnMoments
 ) -> CovarianceStructure:
     bar, size = question.formula.bars[k], len(effects)
     if not size:
@@ -112,7 +112,7 @@ def _structure(
     return term_structure(bar, structure, effects, stands_for_all)
 
 
-def _with_cells(reader: Reader, question: Question, coders: dict[str, GroupCoder]) -> dict[str, GroupCoder]:
+def _with_cells(reader: PassReader, question: Question, coders: dict[str, GroupCoder]) -> dict[str, GroupCoder]:
     combined = tuple(own for own in coders.values() if len(own.factors) > 1)
     if not combined:
         return coders
@@ -122,7 +122,7 @@ def _with_cells(reader: Reader, question: Question, coders: dict[str, GroupCoder
 
 
 def _nesting(
-    reader: Reader,
+    reader: PassReader,
     question: Question,
     coders: Mapping[str, GroupCoder],
     effects: Sequence[tuple[str, ...]],

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 import numpy as np
 import pandas as pd
 
-from bayeslmm.streaming.evaluated import Evaluated, Training, evaluated
-from bayeslmm.streaming.question import Chunk, LeftOut, usable
+from bayeslmm.streaming.evaluated import EvaluatedColumns, Training, evaluated
+from bayeslmm.streaming.question import RowsLeftOut, UsableRows, usable
 from bayeslmm.streaming.triangle import Triangle
 from bayeslmm.types import FloatArray
 
@@ -42,12 +42,12 @@ class Shift:
         return rows
 
 
-def all_columns(found: Evaluated) -> list[FloatArray]:
+def all_columns(found: EvaluatedColumns) -> list[FloatArray]:
     """Columns (n,) of the fixed part, of the random terms, and the response less the offset."""
     return [*found.X.T, *(column for z in found.Z for column in z.T), found.y_less_offset]
 
 
-def shift_of(found: Evaluated) -> Shift:
+def shift_of(found: EvaluatedColumns) -> Shift:
     """From the columns of the first chunk."""
     columns = np.concatenate([found.X, *found.Z], axis=1)
     means = columns.mean(axis=0)
@@ -58,7 +58,7 @@ def shift_of(found: Evaluated) -> Shift:
 
 
 @dataclass
-class Moments:
+class ColumnMoments:
     """Measures of all columns of the rows seen so far.
 
     Attributes
@@ -77,7 +77,7 @@ class Moments:
     rows: int = 0
     several: frozenset[int] = frozenset()
 
-    def add(self, plan: MomentsPlan, chunk: Chunk, found: Evaluated) -> None:
+    def add(self, plan: MomentsPlan, chunk: UsableRows, found: EvaluatedColumns) -> None:
         """A chunk, of which at least one row can be used."""
         self.several |= {k for k in plan.ordered if (np.count_nonzero(found.Z[k], axis=1) > 1).any()}
         weights = chunk.row_weights
@@ -88,11 +88,11 @@ class Moments:
         low, high = found.y.min(), found.y.max()
         self.response = np.array([min(self.response[0], low), max(self.response[1], high)])
 
-    def merge(self, other: Moments) -> Moments:
+    def merge(self, other: ColumnMoments) -> ColumnMoments:
         """Rows of both."""
         response = np.array([min(self.response[0], other.response[0]), max(self.response[1], other.response[1])])
         rows, several = self.rows + other.rows, self.several | other.several
-        return Moments(self.triangle.merge(other.triangle), response, rows, several)
+        return ColumnMoments(self.triangle.merge(other.triangle), response, rows, several)
 
 
 @dataclass(frozen=True)
@@ -113,14 +113,14 @@ class MomentsPlan:
     weighted: bool
     ordered: tuple[int, ...] = ()
 
-    def empty(self) -> Moments:
+    def empty(self) -> ColumnMoments:
         """Of no rows."""
         columns = np.append(self.shift.columns, self.shift.level + self.shift.drift)
-        return Moments(Triangle.start(columns, self.weighted))
+        return ColumnMoments(Triangle.start(columns, self.weighted))
 
-    def add(self, partial: Moments, frame: pd.DataFrame) -> Moments:
+    def add(self, partial: ColumnMoments, frame: pd.DataFrame) -> ColumnMoments:
         """One more chunk."""
-        chunk = usable(frame, self.training.question, LeftOut())
+        chunk = usable(frame, self.training.question, RowsLeftOut())
         if chunk.n:
             partial.add(self, chunk, evaluated(self.training, chunk, partial.rows))
         partial.rows += len(frame)

@@ -15,7 +15,7 @@ class Mergeable(Protocol):
         """Sums of these chunks and of the other's, which follow them."""
 
 
-class Plan[P: Mergeable](Protocol):
+class PassPlan[P: Mergeable](Protocol):
     """What is to be added up; other processes may be given it."""
 
     def empty(self) -> P:
@@ -25,14 +25,14 @@ class Plan[P: Mergeable](Protocol):
         """The same with one more chunk."""
 
 
-def reduce_piece[P: Mergeable](chunks: Iterable[pd.DataFrame], plan: Plan[P]) -> P:
+def reduce_piece[P: Mergeable](chunks: Iterable[pd.DataFrame], plan: PassPlan[P]) -> P:
     """Sums of some chunks.
 
     Parameters
     ----------
     chunks : iterable of pandas.DataFrame
         In their order.
-    plan : Plan
+    plan : PassPlan
     """
     partial = plan.empty()
     for frame in chunks:

@@ -77,7 +77,7 @@ def ask(
 
 
 @dataclass
-class LeftOut:
+class RowsLeftOut:
     """Rows that cannot be used, counted by reason, and the first of their labels.
 
     Attributes
@@ -105,9 +105,9 @@ class LeftOut:
                 self._put(reason, np.flatnonzero(mask) + self.rows)
         self.rows += rows
 
-    def merge(self, other: LeftOut) -> LeftOut:
+    def merge(self, other: RowsLeftOut) -> RowsLeftOut:
         """Both, the other's rows after these."""
-        own = LeftOut(self.rows, self.count + other.count, dict(self.by_reason), dict(self.labels))
+        own = RowsLeftOut(self.rows, self.count + other.count, dict(self.by_reason), dict(self.labels))
         for reason, n in other.by_reason.items():
             own.by_reason[reason] = own.by_reason.get(reason, 0) + n
             own._put(reason, other.labels[reason] + self.rows)
@@ -120,7 +120,7 @@ class LeftOut:
 
 
 @dataclass(frozen=True)
-class Chunk:
+class UsableRows:
     """The rows of a chunk that can be used.
 
     Attributes
@@ -157,7 +157,7 @@ class Chunk:
         return counts if self.weights is None else counts * self.weights
 
 
-def usable(frame: pd.DataFrame, question: Question, left_out: LeftOut | None = None) -> Chunk:
+def usable(frame: pd.DataFrame, question: Question, left_out: RowsLeftOut | None = None) -> UsableRows:
     """Rows of a chunk without missing values, weights of zero and frequencies of zero; the others are counted.
 
     Raises
@@ -188,7 +188,7 @@ def usable(frame: pd.DataFrame, question: Question, left_out: LeftOut | None = N
     weights = None if per_row.weights is None else per_row.weights[chosen]
     counts = None if per_row.frequency is None else per_row.frequency[chosen].astype(np.int64)
     n = len(frame) if keep is None else int(chosen.size)
-    return Chunk(columns, n, 1.0 / sd**2 if sd is not None else weights, sd, counts, chosen)
+    return UsableRows(columns, n, 1.0 / sd**2 if sd is not None else weights, sd, counts, chosen)
 
 
 def numbered(frame: pd.DataFrame, start: int) -> pd.DataFrame:

@@ -10,13 +10,13 @@ import pandas as pd
 from bayeslmm.design.no_data import no_rows, no_values
 from bayeslmm.errors import DesignError
 from bayeslmm.sources import Checked
-from bayeslmm.sources.piecewise import Pieces, pieces_of
+from bayeslmm.sources.piecewise import SourcePieces, pieces_of
 from bayeslmm.streaming.crew import Crew
-from bayeslmm.streaming.passes import Mergeable, Plan, reduce_piece
-from bayeslmm.streaming.question import Chunk, LeftOut, Question, numbered, usable
+from bayeslmm.streaming.passes import Mergeable, PassPlan, reduce_piece
+from bayeslmm.streaming.question import Question, RowsLeftOut, UsableRows, numbered, usable
 
 
-class Reader:
+class PassReader:
     """Passes over the chunks of a source, one after the other.
 
     Parameters
@@ -34,7 +34,7 @@ class Reader:
         self._pieces = None if self._crew is None else _pieces(source)
         self._begun: tuple[list[pd.DataFrame], Generator[pd.DataFrame]] | None = None
 
-    def first(self, question: Question, stage: str) -> tuple[Chunk, frozenset[str]]:
+    def first(self, question: Question, stage: str) -> tuple[UsableRows, frozenset[str]]:
         """The first chunk of which rows can be used, and which columns are text; the next pass goes on from there.
 
         Raises
@@ -43,7 +43,7 @@ class Reader:
             There is no such chunk.
         """
         chunks = self.source.chunks(stage, progress=self._progress)
-        left_out, seen = LeftOut(), list[pd.DataFrame]()
+        left_out, seen = RowsLeftOut(), list[pd.DataFrame]()
         for frame in chunks:
             chunk = usable(numbered(frame, left_out.rows), question, left_out)
             seen.append(frame)
@@ -52,7 +52,7 @@ class Reader:
                 return chunk, self.source.text
         raise nothing_to_use(left_out, question, self.source.name)
 
-    def run[P: Mergeable](self, plan: Plan[P], stage: str) -> P:
+    def run[P: Mergeable](self, plan: PassPlan[P], stage: str) -> P:
         """Sums over all chunks."""
         begun, self._begun = self._begun, None
         if self._crew is not None and self._pieces is not None:
@@ -65,7 +65,7 @@ class Reader:
         return reduce_piece(self.source.chunks(stage, progress=self._progress), plan)
 
 
-def _pieces(source: Checked) -> Pieces:
+def _pieces(source: Checked) -> SourcePieces:
     found = pieces_of(source)
     if found is None:
         raise DesignError(
@@ -76,7 +76,7 @@ def _pieces(source: Checked) -> Pieces:
     return found
 
 
-def nothing_to_use(left_out: LeftOut, question: Question, name: str) -> DesignError:
+def nothing_to_use(left_out: RowsLeftOut, question: Question, name: str) -> DesignError:
     """What is wrong with data of which no row can be used."""
     if not left_out.rows:
         return DesignError(f"The {name} has no rows. Check the filter or the files it came from.")
@@ -84,7 +84,7 @@ def nothing_to_use(left_out: LeftOut, question: Question, name: str) -> DesignEr
     return no_column(left_out, question) or no_rows(reasons)
 
 
-def no_column(left_out: LeftOut, question: Question) -> DesignError | None:
+def no_column(left_out: RowsLeftOut, question: Question) -> DesignError | None:
     """An error for a column without any value."""
     for column in question.names:
         if left_out.by_reason.get(f"missing {column}", 0) == left_out.rows:

@@ -13,7 +13,7 @@ import pandas as pd
 
 from bayeslmm.design.reference import MOST_VALUES, Covariate, ReferenceData
 from bayeslmm.streaming.level_sets import LevelTable
-from bayeslmm.streaming.question import Chunk
+from bayeslmm.streaming.question import UsableRows
 from bayeslmm.streaming.state import COUNT, both, counted, counts_of, sums_of
 from bayeslmm.types import FloatArray, IntArray
 
@@ -51,7 +51,7 @@ class ReferenceCount:
         none = pd.DataFrame({"": np.empty(0), COUNT: np.empty(0, dtype=np.int64)})
         return cls(tuple(factors), dict.fromkeys(numbers, nothing), dict.fromkeys(numbers, none))
 
-    def add(self, chunk: Chunk) -> None:
+    def add(self, chunk: UsableRows) -> None:
         """The rows of a chunk."""
         counts = np.ones(chunk.n, dtype=np.int64) if chunk.frequency is None else chunk.frequency
         for name in self.sums:
@@ -150,7 +150,7 @@ class Histograms:
     ranges: dict[str, tuple[float, float]]
     counts: dict[str, IntArray] = field(default_factory=dict)
 
-    def add(self, chunk: Chunk) -> None:
+    def add(self, chunk: UsableRows) -> None:
         """The rows of a chunk."""
         for name, (low, high) in self.ranges.items():
             values = chunk.columns[name].to_numpy(dtype=float)

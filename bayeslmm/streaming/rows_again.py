@@ -11,7 +11,7 @@ import numpy as np
 from bayeslmm.sources import Checked
 from bayeslmm.streaming.evaluated import Training, evaluated
 from bayeslmm.streaming.groups import GroupCoder
-from bayeslmm.streaming.question import LeftOut, numbered, usable
+from bayeslmm.streaming.question import RowsLeftOut, numbered, usable
 from bayeslmm.types import AnyArray, IntArray
 
 
@@ -45,7 +45,7 @@ class RowsAgain:
         start = 0
         for frame in self.source.chunks("Reading rows again", aligned=True):
             rows = len(frame)
-            chunk = usable(numbered(frame, start), self.training.question, LeftOut())
+            chunk = usable(numbered(frame, start), self.training.question, RowsLeftOut())
             if chunk.n:
                 found = evaluated(self.training, chunk, start)
                 known: dict[str, Any] = {"y": found.y, "offset": found.offset, "frequency": chunk.frequency}

@@ -12,12 +12,12 @@ import pandas as pd
 from bayeslmm.likelihood.frame import Frame
 from bayeslmm.likelihood.frame_rows import FrameRows
 from bayeslmm.likelihood.levels import Levels
-from bayeslmm.streaming.coordinates import Coordinates
-from bayeslmm.streaming.evaluated import Evaluated, Training, evaluated
+from bayeslmm.streaming.coordinates import ColumnCoordinates
+from bayeslmm.streaming.evaluated import EvaluatedColumns, Training, evaluated
 from bayeslmm.streaming.group_facts import FactsPlan, GroupFacts
 from bayeslmm.streaming.groups import GroupCoder
 from bayeslmm.streaming.level_factors import cleaned, rotate_into
-from bayeslmm.streaming.question import LeftOut, usable
+from bayeslmm.streaming.question import RowsLeftOut, usable
 from bayeslmm.streaming.references import Histograms
 from bayeslmm.types import FloatArray, IntArray
 
@@ -39,9 +39,9 @@ class OnFrame:
         Its groupings have no rows.
     kept : IntArray
         Columns of X that are kept.
-    fixed : Coordinates
+    fixed : ColumnCoordinates
         Of these.
-    terms : tuple of tuple of Coordinates
+    terms : tuple of tuple of ColumnCoordinates
         Of the terms of each block.
     coders : tuple of GroupCoder
         Of each block.
@@ -55,15 +55,15 @@ class OnFrame:
 
     frame: Frame
     kept: IntArray
-    fixed: Coordinates
-    terms: tuple[tuple[Coordinates, ...], ...]
+    fixed: ColumnCoordinates
+    terms: tuple[tuple[ColumnCoordinates, ...], ...]
     coders: tuple[GroupCoder, ...]
     level: float
     drift: float
     coefs: tuple[FloatArray, ...]
     effects: tuple[FloatArray, ...] = ()
 
-    def rows(self, found: Evaluated, codes: Sequence[IntArray], weights: FloatArray | None, n: int) -> FrameRows:
+    def rows(self, found: EvaluatedColumns, codes: Sequence[IntArray], weights: FloatArray | None, n: int) -> FrameRows:
         """Weighted columns of a chunk that stands for n observations."""
         X = found.X if self.kept.size == found.X.shape[1] else found.X[:, self.kept]
         X = self.fixed.apply(X)
@@ -259,7 +259,7 @@ class SumsPlan:
 
     def add(self, partial: Any, frame: pd.DataFrame) -> Any:
         """One more chunk."""
-        chunk = usable(frame, self.training.question, LeftOut())
+        chunk = usable(frame, self.training.question, RowsLeftOut())
         if chunk.n:
             found = evaluated(self.training, chunk, partial.rows)
             codes = [coder.codes(chunk.columns) for coder in self.on.coders]

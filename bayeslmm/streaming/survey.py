@@ -10,8 +10,8 @@ import pandas as pd
 from bayeslmm.design.dominant import HEAVY
 from bayeslmm.streaming.evaluated import evaluated
 from bayeslmm.streaming.level_sets import LevelSet
-from bayeslmm.streaming.moments import Moments, MomentsPlan
-from bayeslmm.streaming.question import LeftOut, Question, numbered, usable
+from bayeslmm.streaming.moments import ColumnMoments, MomentsPlan
+from bayeslmm.streaming.question import Question, RowsLeftOut, numbered, usable
 from bayeslmm.streaming.references import ReferenceCount
 from bayeslmm.streaming.state import Distribution
 from bayeslmm.types import FloatArray, IntArray
@@ -77,30 +77,30 @@ class Survey:
 
     Attributes
     ----------
-    left_out : LeftOut
+    left_out : RowsLeftOut
     n, observations : int
         Rows that can be used.
     levels : dict of str to LevelSet
     distributions : tuple of Distribution
     weights : WeightFacts or None
-    moments : Moments or None
+    moments : ColumnMoments or None
         Where columns can be measured in the same pass.
     references : ReferenceCount
     chunks : int
     """
 
-    left_out: LeftOut
+    left_out: RowsLeftOut
     levels: dict[str, LevelSet]
     distributions: tuple[Distribution, ...]
     weights: WeightFacts | None
-    moments: Moments | None
+    moments: ColumnMoments | None
     references: ReferenceCount
     n: int = 0
     observations: int = 0
     chunks: int = 0
 
     @property
-    def found_moments(self) -> Moments:
+    def found_moments(self) -> ColumnMoments:
         """Measures of columns, where they were asked for."""
         if self.moments is None:
             raise TypeError("columns were not measured in this pass")
@@ -154,7 +154,7 @@ class SurveyPlan:
         per_row = self.question.per_row
         weighted = per_row.weights is not None or per_row.residual_sd is not None
         return Survey(
-            LeftOut(),
+            RowsLeftOut(),
             {name: LevelSet(name) for name in self.leveled},
             tuple(replace(one, parts=[], sums=one.sums.copy()) for one in self.distributions),
             WeightFacts() if weighted else None,

@@ -18,12 +18,12 @@ from bayeslmm.errors import DesignError  # noqa: E402
 from bayeslmm.sources import checked, open_source  # noqa: E402
 from bayeslmm.sources import parquet as parquet_module  # noqa: E402
 from bayeslmm.sources import protocol as protocol_module  # noqa: E402
-from bayeslmm.sources.parquet import Group, parts_of  # noqa: E402
+from bayeslmm.sources.parquet import RowGroup, parts_of  # noqa: E402
 
 
 @given(st.lists(st.integers(0, 350), max_size=40), st.integers(1, 120))
 def test_parts_have_every_group_once_and_chunks_of_fair_sizes(sizes: list[int], most: int) -> None:
-    groups = [Group(0, number, rows) for number, rows in enumerate(sizes)]
+    groups = [RowGroup(0, number, rows) for number, rows in enumerate(sizes)]
     parts = parts_of(groups, most)
     assert [group for part in parts for group in part.groups] == [group for group in groups if group.rows]
     assert [part.first for part in parts] == [sum(p.chunks for p in parts[:k]) for k in range(len(parts))]
