@@ -270,7 +270,7 @@ def coupled(tables: Sequence[pd.DataFrame]) -> tuple[dict[str, Any], IntArray]:
     >>> a = pd.DataFrame({"x": [1.0, 2.0], "count of rows": [3, 1]})
     >>> b = pd.DataFrame({"z": [5.0, 7.0], "count of rows": [2, 2]})
     >>> columns, counts = coupled([a, b])
-    >>> columns["x"].tolist(), columns["z"].tolist(), counts.tolist()
+    >>> [float(x) for x in columns["x"]], [float(z) for z in columns["z"]], counts.tolist()
     ([1.0, 1.0, 2.0], [5.0, 7.0, 7.0], [2, 1, 1])
     """
     ends = [np.cumsum(counts_of(table)) for table in tables]
