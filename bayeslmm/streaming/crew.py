@@ -98,8 +98,8 @@ def in_processes(tasks: list[PieceTask], plan: PassPlan[Any], n_jobs: int) -> It
                 deaths += 1
                 if deaths > _DEATHS:
                     raise FitError(
-                        f"Worker processes died {deaths} times while they summed rows ({error}). Most often there was "
-                        "not enough memory: use fewer, n_jobs=1, or rows in smaller groups of the files."
+                        f"Worker processes died {deaths} times while they summed rows. Most often there is not enough "
+                        "memory: use fewer, n_jobs=1, or smaller row groups in the files."
                     ) from error
                 waiting += sorted(running.values(), key=lambda task: -task.number)
                 running, pool = {}, None

@@ -24,6 +24,15 @@ from bayeslmm.types import AnyArray
 VERSION = 1
 _SUFFIX = ".sums"
 _DIGEST = hashlib.sha256().digest_size
+_RESTORING = {
+    "table_of_columns",
+    "levels_of_codes",
+    "values_of_index",
+    "index_of_range",
+    "index_of_numbers",
+    "index_of_texts",
+    "index_of_objects",
+}
 # What files may name: numbers of NumPy, and our own classes.
 _NUMPY = {
     ("numpy", "ndarray"),
@@ -113,16 +122,40 @@ class _Writing(pickle.Pickler):
     """Indexes as arrays: what pandas would write names functions of its own."""
 
     def reducer_override(self, obj: Any) -> Any:
+        if isinstance(obj, pd.DataFrame):
+            return table_of_columns, (obj.columns, obj.index, [obj.iloc[:, k].array for k in range(obj.shape[1])])
+        if isinstance(obj, pd.Categorical):
+            return levels_of_codes, (np.asarray(obj.codes), obj.categories, bool(obj.ordered))
+        if isinstance(obj, pd.api.extensions.ExtensionArray):
+            # Text, times and what else pandas has arrays of.
+            return values_of_index, (pd.Index(obj),)
         if isinstance(obj, pd.RangeIndex):
             return index_of_range, (obj.start, obj.stop, obj.step)
         if isinstance(obj, pd.Index):
-            if obj.dtype.kind in "iufbmM" and isinstance(obj.dtype, np.dtype):
+            if isinstance(obj.dtype, np.dtype) and obj.dtype.kind in "iufbmM":
                 return index_of_numbers, (obj.to_numpy(),)
             values = obj.tolist()
             if all(isinstance(value, str) for value in values):
                 return index_of_texts, ("\0".join(values), len(values), str(obj.dtype))
             return index_of_objects, (values,)
         return NotImplemented
+
+
+def table_of_columns(names: pd.Index, index: pd.Index, columns: Sequence[Any]) -> pd.DataFrame:
+    """A frame of its columns."""
+    table = pd.DataFrame(dict(enumerate(columns)), index=index, copy=False)
+    table.columns = names
+    return table
+
+
+def levels_of_codes(codes: AnyArray, levels: pd.Index, ordered: bool) -> pd.Categorical:
+    """Categories."""
+    return pd.Categorical.from_codes(codes, categories=levels, ordered=ordered)
+
+
+def values_of_index(index: pd.Index) -> Any:
+    """The values of an index."""
+    return index.array
 
 
 def index_of_range(start: int, stop: int, step: int) -> pd.Index:
@@ -132,7 +165,8 @@ def index_of_range(start: int, stop: int, step: int) -> pd.Index:
 
 def index_of_numbers(values: AnyArray) -> pd.Index:
     """An index of numbers or times."""
-    return pd.Index(values)
+    found: pd.Index = pd.Index(values)
+    return found
 
 
 def index_of_texts(joined: str, n: int, dtype: str) -> pd.Index:
@@ -149,7 +183,8 @@ def index_of_texts(joined: str, n: int, dtype: str) -> pd.Index:
 
 def index_of_objects(values: Sequence[Any]) -> pd.Index:
     """An index of values of several types."""
-    return pd.Index(list(values), dtype=object)
+    found: pd.Index = pd.Index(list(values), dtype=object)
+    return found
 
 
 class _Reading(pickle.Unpickler):
@@ -158,7 +193,7 @@ class _Reading(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) in _NUMPY | _BUILTIN:
             return super().find_class(module, name)
-        if module == __name__ and name.startswith("index_of_"):
+        if module == __name__ and name in _RESTORING:
             return super().find_class(module, name)
         if module.startswith("bayeslmm.") and "." not in name:
             found = super().find_class(module, name)
