@@ -8,6 +8,9 @@ from bayeslmm.design.design import Design
 from bayeslmm.design.row_facts import RowFacts
 from bayeslmm.types import FloatArray, IntArray
 
+# Rows of a factorisation, which stay in the cache.
+_BLOCK = 2048
+
 
 def fact_columns(design: Design) -> FloatArray:
     """The columns (n, k) that `RowFacts` are about."""
@@ -76,7 +79,9 @@ class FactCounter:
             self._rows[name] += np.bincount(grouping.codes, minlength=self._levels[name])
             self._within(name, grouping.codes, columns)
             for j in range(self._k):
-                self._present[name][grouping.codes[columns[:, j] != 0], j] = True
+                there = self._present[name][:, j]
+                if not there.all():
+                    there[grouping.codes[columns[:, j] != 0]] = True
         for inner, outer in list(self._parents):
             self._nested((inner, outer), design.groupings[inner].codes, design.groupings[outer].codes)
 
@@ -139,6 +144,10 @@ class FactCounter:
         )
 
     def _triangulate(self, rows: FloatArray) -> None:
+        blocks = len(rows) // _BLOCK
+        if blocks:
+            upper = np.linalg.qr(rows[: blocks * _BLOCK].reshape(blocks, _BLOCK, self._k), mode="r")
+            rows = np.concatenate([upper.reshape(-1, self._k), rows[blocks * _BLOCK :]])
         R = np.linalg.qr(np.concatenate([self._R, rows]), mode="r")
         self._R = np.concatenate([R, np.zeros((self._k - len(R), self._k))])
 

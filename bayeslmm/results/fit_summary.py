@@ -84,13 +84,16 @@ def has_structure(fit: Fit) -> bool:
     return bool(fit.design.residual.names) or not fit.design.terms
 
 
+_CONFIRMED = " (confirmed by a second computation from the sums; the rows are not in memory)"
+
+
 def _notes(fit: Fit) -> list[str]:
     criterion = "REML criterion" if fit.reml else "deviance"
     notes = [
         *outlier_notes(fit),
         *design_notes(fit.design),
         f"{criterion} {fit.criterion:.2f}; log likelihood {fit.loglik:.2f}; AIC {fit.aic:.2f}; BIC {fit.bic:.2f}",
-        f"Status: {_status(fit.status)}",
+        f"Status: {_status(fit.status)}{_CONFIRMED if fit.design.facts is not None and fit.status.ok else ''}",
     ]
     if fit.design.sigma is not None:
         notes.append(f"Residual: {known_text(fit.design)}, not estimated")

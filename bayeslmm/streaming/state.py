@@ -190,7 +190,9 @@ class Distribution:
             return self.table()
         table = self.parts[0].sort_values(list(self.columns), kind="stable", ignore_index=True)
         # Of some of the values only, for which counts say nothing.
-        table.loc[len(table) - 1, COUNT] += self.n - int(table[COUNT].sum())
+        counts = counts_of(table).copy()
+        counts[-1] += self.n - int(counts.sum())
+        table[COUNT] = counts
         return table
 
 

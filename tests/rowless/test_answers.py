@@ -53,6 +53,12 @@ def test_sizes_and_printouts_need_no_rows(kind: str) -> None:
     assert kept.passes == []
 
 
+def test_a_summary_says_what_was_not_looked_at() -> None:
+    text = " ".join(str(fits("slopes")[1].summary()).split())
+    assert "confirmed by a second computation from the sums" in text
+    assert "residuals were not looked at" in text and "Scaled residuals" not in text
+
+
 # What is asked of fits; values of the second are compared with those of the first.
 ASKED: dict[str, Callable[[bl.REMLResult], Any]] = {
     "estimates": lambda f: f.estimates(),

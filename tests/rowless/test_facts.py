@@ -83,3 +83,12 @@ def test_columns_far_from_zero_keep_their_digits() -> None:
     own = facts.sds()[[2, 4, 5]]
     exact = (x - 1e9).std(), (x - 1e9).std(), (frame["y"] - 1e8).std(ddof=0)
     np.testing.assert_allclose(own, exact, rtol=1e-12)
+
+
+def test_many_rows_are_factorised_in_blocks() -> None:
+    rng = np.random.default_rng(4)
+    frame = pd.DataFrame({"y": rng.normal(size=5000), "x": 1e6 + rng.normal(size=5000), "g": np.arange(5000) % 50})
+    design = bl.Model("y ~ x + (x | g)", frame).design
+    facts, columns = counted(design, 5000), fact_columns(design)
+    np.testing.assert_allclose(facts.sds(), columns.std(0), rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(facts.means, columns.mean(0), rtol=1e-13, atol=1e-14)
