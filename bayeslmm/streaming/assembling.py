@@ -91,7 +91,7 @@ def facts_of(measured: MeasuredRows, kept: IntArray) -> RowFacts:
         low=np.concatenate([ones, triangle.low[own]]),
         high=np.concatenate([ones, triangle.high[own]]),
         signs=np.append(True, triangle.signs[own]),
-        response=(float(moments.response[0]), float(moments.response[1])),
+        response=(float(moments.response[3]), float(moments.response[4]), float(moments.response[1])),
         sizes={},
         rows={},
         varies={},

@@ -76,7 +76,7 @@ def check_measures(
     """
     triangle, p = moments.triangle, len(names)
     ends = np.stack([triangle.low, triangle.high])
-    check_magnitudes("The response", (formula.response,), moments.response[:, None])
+    check_magnitudes("The response", (formula.response,), moments.response[3:, None])
     if ends[0, -1] == ends[1, -1] and triangle.n > 1:
         raise constant_response(formula.response, triangle.n, float(ends[0, -1]))
     if formula.offsets:

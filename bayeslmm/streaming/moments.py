@@ -10,6 +10,7 @@ import pandas as pd
 
 from bayeslmm.streaming.evaluated import EvaluatedColumns, Training, evaluated
 from bayeslmm.streaming.question import RowsLeftOut, UsableRows, usable
+from bayeslmm.streaming.state import both, sums_of
 from bayeslmm.streaming.triangle import Triangle
 from bayeslmm.types import FloatArray
 
@@ -64,8 +65,8 @@ class ColumnMoments:
     Attributes
     ----------
     triangle : Triangle
-    response : FloatArray, shape (2,)
-        Least and largest response, the offset not subtracted.
+    response : FloatArray, shape (5,)
+        Observations, mean, sum of squares about it, least and largest response, the offset not subtracted.
     rows : int
         Rows of the data, also those that cannot be used.
     several : frozenset of int
@@ -73,7 +74,7 @@ class ColumnMoments:
     """
 
     triangle: Triangle
-    response: FloatArray = field(default_factory=lambda: np.array([np.inf, -np.inf]))
+    response: FloatArray = field(default_factory=lambda: np.array([0.0, 0.0, 0.0, np.inf, -np.inf]))
     rows: int = 0
     several: frozenset[int] = frozenset()
 
@@ -85,12 +86,11 @@ class ColumnMoments:
         columns = all_columns(found)
         self.triangle.look(columns)
         self.triangle.add(plan.shift.apply(columns), frequency, weights)
-        low, high = found.y.min(), found.y.max()
-        self.response = np.array([min(self.response[0], low), max(self.response[1], high)])
+        self.response = both(self.response, sums_of(found.y, chunk.frequency))
 
     def merge(self, other: ColumnMoments) -> ColumnMoments:
         """Rows of both."""
-        response = np.array([min(self.response[0], other.response[0]), max(self.response[1], other.response[1])])
+        response = both(self.response, other.response)
         rows, several = self.rows + other.rows, self.several | other.several
         return ColumnMoments(self.triangle.merge(other.triangle), response, rows, several)
 

@@ -126,6 +126,8 @@ class Distribution:
         Of a single column of numbers: observations, mean, sum of squares about it, least, largest.
     many : bool
         Whether values are too many to be kept.
+    n : int
+        Observations.
     """
 
     columns: tuple[str, ...]
@@ -133,6 +135,7 @@ class Distribution:
     parts: list[pd.DataFrame] = field(default_factory=list)
     sums: FloatArray = field(default_factory=lambda: np.array([0.0, 0.0, 0.0, np.inf, -np.inf]))
     many: bool = False
+    n: int = 0
 
     @property
     def _summary(self) -> bool:
@@ -140,6 +143,7 @@ class Distribution:
 
     def add(self, columns: Mapping[str, pd.Series], counts: IntArray | None) -> None:
         """Look at a chunk."""
+        self.n += len(columns[self.columns[0]]) if counts is None else int(counts.sum())
         if self._summary:
             values = columns[self.columns[0]].to_numpy(dtype=float)
             self.sums = both(self.sums, sums_of(values, counts))
@@ -155,6 +159,7 @@ class Distribution:
         for part in other.parts:
             self._keep(part)
         self.many = self.many or other.many
+        self.n += other.n
         return self
 
     def _keep(self, part: pd.DataFrame) -> None:
@@ -180,10 +185,15 @@ class Distribution:
         if self.many and self._summary:
             return _four_points(self.columns[0], self.sums)
         self._join()
-        if len(self.parts[0]) > MOST_DISTINCT:
+        if len(self.parts[0]) > MOST_DISTINCT and not self.many:
             self._too_many()
             return self.table()
-        return self.parts[0].sort_values(list(self.columns), kind="stable", ignore_index=True)
+        table = self.parts[0].sort_values(list(self.columns), kind="stable", ignore_index=True)
+        # Of some of the values only, for which counts say nothing.
+        counts = counts_of(table).copy()
+        counts[-1] += self.n - int(counts.sum())
+        table[COUNT] = counts
+        return table
 
 
 def counts_of(table: pd.DataFrame) -> IntArray:
@@ -262,7 +272,7 @@ def coupled(tables: Sequence[pd.DataFrame]) -> tuple[dict[str, Any], IntArray]:
     >>> a = pd.DataFrame({"x": [1.0, 2.0], "count of rows": [3, 1]})
     >>> b = pd.DataFrame({"z": [5.0, 7.0], "count of rows": [2, 2]})
     >>> columns, counts = coupled([a, b])
-    >>> columns["x"].tolist(), columns["z"].tolist(), counts.tolist()
+    >>> [float(x) for x in columns["x"]], [float(z) for z in columns["z"]], counts.tolist()
     ([1.0, 1.0, 2.0], [5.0, 7.0, 7.0], [2, 1, 1])
     """
     ends = [np.cumsum(counts_of(table)) for table in tables]
