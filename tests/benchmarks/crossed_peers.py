@@ -1,7 +1,8 @@
 """GPBoost's Krylov methods on the data of `crossed_factors.py`; run with a Python that has gpboost alone.
 
 ``python tests/benchmarks/crossed_peers.py FOLDER CASE [METHOD]``, METHOD ``iterative`` or ``cholesky``. Prints
-estimates, CPU seconds of model and fit, and the peak of memory. The criterion is maximum likelihood, the package's default.
+estimates, CPU seconds of model and fit, and the peak of memory. The criterion is maximum likelihood, the package's
+default.
 """
 
 from __future__ import annotations
