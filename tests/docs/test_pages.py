@@ -36,6 +36,7 @@ PAGES = [
     ("explorer.md", 8),
     ("faq.md", 60),
     ("limitations.md", 25),
+    ("large_crossed.md", 14),
 ]
 
 

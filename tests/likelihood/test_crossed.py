@@ -11,6 +11,7 @@ import pytest
 
 import bayeslmm as bl
 from bayeslmm.design.build import build_design
+from bayeslmm.design.grouping import Grouping
 from bayeslmm.likelihood import SummedDesign, cross_products, derivatives, evaluate, profiled
 from bayeslmm.likelihood import crossed_kernels as kernels
 from bayeslmm.likelihood.conditional import conditional_means, conditional_variances
@@ -21,6 +22,7 @@ from bayeslmm.likelihood.crossed_packed import exact_log_det
 from bayeslmm.likelihood.crossed_roots import inverse_roots
 from bayeslmm.likelihood.frame_rows import FrameRows
 from bayeslmm.likelihood.reduction import frame_columns, frame_rows
+from bayeslmm.likelihood.structure import plan
 from bayeslmm.types import FloatArray
 
 FORMULAS = {
@@ -304,3 +306,17 @@ def test_posterior_states_the_error_of_its_log_determinants() -> None:
         one, two = (np.asarray(posts[store].data["posterior"][name]) for store in posts)
         spread = one.std(axis=(0, 1))
         assert (np.abs(one.mean(axis=(0, 1)) - two.mean(axis=(0, 1))) < 0.15 * spread).all()
+
+
+@pytest.mark.parametrize(
+    ("films", "store"), [(100, "levels"), (4_900, "hierarchy"), (5_100, "anchored"), (12_500, "stochastic")]
+)
+def test_store_follows_from_the_counts(films: int, store: str) -> None:
+    rng = np.random.default_rng(films)
+    n, users = 60_000, 20_000
+    codes = [np.arange(n) % users, np.concatenate([np.arange(films), rng.integers(0, films, n - films)])]
+    groupings = [
+        Grouping(name, code, tuple(map(str, range(J))))
+        for name, code, J in zip(("user", "film"), codes, (users, films), strict=True)
+    ]
+    assert plan(groupings, [users, films]).store == store
