@@ -293,7 +293,9 @@ def test_draws_have_the_distribution_of_the_mixed_model_equations() -> None:
 
 
 def test_posterior_states_the_error_of_its_log_determinants() -> None:
-    data, formula = ratings(2, 900), FORMULAS["two factors"]
+    rng, formula, n = np.random.default_rng(3), FORMULAS["two factors"], 6000
+    data = pd.DataFrame({"user": rng.integers(0, 400, n), "film": rng.integers(0, 300, n), "x": rng.normal(size=n)})
+    data["y"] = rng.normal(size=400)[data["user"]] + rng.normal(size=300)[data["film"]] + rng.normal(size=n)
     posts = {
         store: bl.Model(formula, data, store=store).sample(2000, keep=(), random_seed=1, progressbar=False)
         for store in ("hierarchy", "stochastic")
