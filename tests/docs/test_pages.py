@@ -37,6 +37,7 @@ PAGES = [
     ("faq.md", 60),
     ("limitations.md", 25),
     ("sums.md", 8),
+    ("large_crossed.md", 14),
 ]
 
 

@@ -11,6 +11,7 @@ import pytest
 
 import bayeslmm as bl
 from bayeslmm.design.build import build_design
+from bayeslmm.design.grouping import Grouping
 from bayeslmm.likelihood import SummedDesign, cross_products, derivatives, evaluate, profiled
 from bayeslmm.likelihood import crossed_kernels as kernels
 from bayeslmm.likelihood.conditional import conditional_means, conditional_variances
@@ -21,6 +22,7 @@ from bayeslmm.likelihood.crossed_packed import exact_log_det
 from bayeslmm.likelihood.crossed_roots import inverse_roots
 from bayeslmm.likelihood.frame_rows import FrameRows
 from bayeslmm.likelihood.reduction import frame_columns, frame_rows
+from bayeslmm.likelihood.structure import plan
 from bayeslmm.types import FloatArray
 
 FORMULAS = {
@@ -269,3 +271,54 @@ def test_what_is_refused_says_what_to_do() -> None:
     fit = bl.Model(FORMULAS["two factors"], ratings(), store="stochastic").fit()
     with pytest.raises(bl.FitError, match="store='anchored'"):
         fit.ranef_variances()
+
+
+def test_draws_have_the_distribution_of_the_mixed_model_equations() -> None:
+    cp = products("slopes, three factors", "stochastic")
+    factors, draws, sd = some_factors(cp), 600, 1.3
+    Z, G, Xy = dense_parts(cp, factors)
+    X, y = Xy[:, :-1], Xy[:, -1]
+    inverse = np.linalg.inv(np.block([[X.T @ X, X.T @ Z], [Z.T @ X, Z.T @ Z + np.linalg.inv(G)]]))
+    mean = inverse @ np.concatenate([X.T @ y, Z.T @ y])
+    many = [np.repeat(T, draws, axis=0) for T in factors]
+    beta, b = cp.sums.draw_jointly(many, None, np.full(draws, sd), np.random.default_rng(5))
+    drawn = np.concatenate([beta, *(x.reshape(draws, -1) for x in b)], axis=1) - mean
+    # Whitened by the true covariance: means of zero, and the sum of squares of each draw a chi-squared number.
+    white = drawn @ np.linalg.cholesky(np.linalg.inv(inverse)) / sd
+    q = mean.size
+    assert np.abs(white.mean(0)).max() * np.sqrt(draws) < 4.5
+    squares = (white**2).sum(1)
+    assert abs(squares.mean() - q) < 5.0 * np.sqrt(2.0 * q / draws)
+    assert 0.75 < squares.var() / (2.0 * q) < 1.3
+
+
+def test_posterior_states_the_error_of_its_log_determinants() -> None:
+    rng, formula, n = np.random.default_rng(3), FORMULAS["two factors"], 6000
+    data = pd.DataFrame({"user": rng.integers(0, 400, n), "film": rng.integers(0, 300, n), "x": rng.normal(size=n)})
+    data["y"] = rng.normal(size=400)[data["user"]] + rng.normal(size=300)[data["film"]] + rng.normal(size=n)
+    posts = {
+        store: bl.Model(formula, data, store=store).sample(2000, keep=(), random_seed=1, progressbar=False)
+        for store in ("hierarchy", "stochastic")
+    }
+    found = posts["stochastic"].diagnostics
+    assert found.reliable and 0.0 < found.log_det_error < 0.01
+    assert "log determinants" in posts["stochastic"].certificate()
+    assert posts["hierarchy"].diagnostics.log_det_error is None
+    for name in ("sd_user", "sd_film", "sigma", "beta"):
+        one, two = (np.asarray(posts[store].data["posterior"][name]) for store in posts)
+        spread = one.std(axis=(0, 1))
+        assert (np.abs(one.mean(axis=(0, 1)) - two.mean(axis=(0, 1))) < 0.15 * spread).all()
+
+
+@pytest.mark.parametrize(
+    ("films", "store"), [(100, "levels"), (4_900, "hierarchy"), (5_100, "anchored"), (12_500, "stochastic")]
+)
+def test_store_follows_from_the_counts(films: int, store: str) -> None:
+    rng = np.random.default_rng(films)
+    n, users = 60_000, 20_000
+    codes = [np.arange(n) % users, np.concatenate([np.arange(films), rng.integers(0, films, n - films)])]
+    groupings = [
+        Grouping(name, code, tuple(map(str, range(J))))
+        for name, code, J in zip(("user", "film"), codes, (users, films), strict=True)
+    ]
+    assert plan(groupings, [users, films]).store == store
