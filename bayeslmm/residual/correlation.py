@@ -14,6 +14,8 @@ from bayeslmm.types import FloatArray, IntArray
 
 # Correlations at a start are kept below this.
 START = 0.9
+# Where the correlation matrix of so many places has an eigenvalue below this, ranges are halved, so often at most.
+_PLACES, _REGULAR, _HALVINGS = 200, 1e-9, 12
 
 
 class Correlation(Protocol):
@@ -238,7 +240,14 @@ class DistanceCorrelation(DenseCorrelation):
         return np.diag(np.exp(lam))
 
     def start(self, at: FloatArray, products: FloatArray) -> FloatArray:
-        return _start_range(np.sqrt(((at[0] - at[1]) ** 2).sum(-1)), products)
+        lam = _start_range(np.sqrt(((at[0] - at[1]) ** 2).sum(-1)), products)
+        # Beside close neighbours a smooth correlation of a long range is singular in double precision.
+        places = np.unique(at.reshape(-1, at.shape[-1]), axis=0)[:_PLACES]
+        for _ in range(_HALVINGS):
+            if np.linalg.eigvalsh(self.matrix(lam, places))[0] > _REGULAR:
+                break
+            lam = lam - np.log(2.0)
+        return lam
 
 
 @dataclass(frozen=True)
