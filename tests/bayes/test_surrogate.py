@@ -214,9 +214,9 @@ def spoil(patch: pytest.MonkeyPatch, slope: float) -> None:
     fit = sur._fit
 
     def wrong(
-        nodes: sur.Nodes, lower: np.ndarray, upper: np.ndarray, exponents: np.ndarray, *more: Any
+        nodes: sur.Nodes, others: sur.Nodes, lower: np.ndarray, upper: np.ndarray, exponents: np.ndarray, *more: Any
     ) -> sur.Polynomial:
-        right = fit(nodes, lower, upper, exponents, *more)
+        right = fit(nodes, others, lower, upper, exponents, *more)
         linear = np.flatnonzero((exponents == np.eye(lower.size)[0]).all(axis=1))
         right.coefficients[linear, 0] += 2.0 * slope
         return right

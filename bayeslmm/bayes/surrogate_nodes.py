@@ -1,0 +1,102 @@
+"""Exact evaluations of a likelihood with their gradients, which a polynomial in its place is fitted to."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from bayeslmm.bayes.target import Target
+from bayeslmm.likelihood import Factor
+from bayeslmm.likelihood import parameters as par
+from bayeslmm.likelihood.criteria import evaluated_with_slopes
+from bayeslmm.likelihood.last_blocks import LastBlocks
+from bayeslmm.types import FloatArray
+
+# Nodes evaluated at once where the store can.
+_BATCH = 40
+_STEP = 1e-5
+
+
+@dataclass(frozen=True)
+class Nodes:
+    """Exact evaluations.
+
+    Attributes
+    ----------
+    x : FloatArray, shape (K, d)
+    values : FloatArray, shape (K, 2)
+        Both log determinants together, log r2.
+    slopes : FloatArray, shape (K, 2, d)
+    fixed : FloatArray, shape (K, p (p + 1) / 2 + p)
+        Of the fixed effects, the lower triangle of the Cholesky factor (logarithms on the diagonal, below it ratios to
+        the diagonal of the column) and the solution.
+    last : tuple of LastBlocks
+        What gives the same, but for slopes, at any covariances of the last blocks; empty where there are none.
+    """
+
+    x: FloatArray
+    values: FloatArray
+    slopes: FloatArray
+    fixed: FloatArray
+    last: tuple[LastBlocks, ...] = ()
+
+    def within(self, lower: FloatArray, upper: FloatArray) -> Nodes:
+        """Those in a box."""
+        keep = ((self.x >= lower) & (self.x <= upper)).all(axis=1)
+        last = tuple(self.last[k] for k in np.flatnonzero(keep)) if self.last else ()
+        return Nodes(self.x[keep], self.values[keep], self.slopes[keep], self.fixed[keep], last)
+
+    def __add__(self, other: Nodes) -> Nodes:
+        return Nodes(
+            np.concatenate([self.x, other.x]),
+            np.concatenate([self.values, other.values]),
+            np.concatenate([self.slopes, other.slopes]),
+            np.concatenate([self.fixed, other.fixed]),
+            self.last + other.last,
+        )
+
+
+def evaluate_nodes(target: Target, x: FloatArray) -> Nodes:
+    """Exact values and gradients at K points."""
+    cp = target.cp
+    batch = _BATCH if cp.sums.batched else 1
+    parts = [_evaluate_batch(target, x[k : k + batch]) for k in range(0, x.shape[0], batch)]
+    return sum(parts[1:], parts[0])
+
+
+def _evaluate_batch(target: Target, x: FloatArray) -> Nodes:
+    cp, (K, d) = target.cp, x.shape
+    factors = par.block_factors(cp, target.terms(x)[0])
+    factor, traces, squared = evaluated_with_slopes(cp, factors)
+    slopes = np.zeros((K, 2, d))
+    for k in range(d):
+        change = _covariance_slopes(target, x, k)
+        slopes[:, 0, k] = sum((a * g).sum((1, 2)) for a, g in zip(traces, change, strict=True))
+        squares = sum((a * g).sum((1, 2)) for a, g in zip(squared, change, strict=True))
+        slopes[:, 1, k] = -squares / factor.r2
+    last = cp.sums.last_blocks(factor)
+    return Nodes(x, *outputs(factor, slopes, cp.p), () if last is None else (last,))
+
+
+def outputs(factor: Factor, slopes: FloatArray, p: int) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Values, slopes and numbers of the fixed effects, as `Nodes` has them."""
+    q2 = factor.chol.shape[1] - p
+    L = factor.chol[:, q2:, q2:]
+    diagonal = np.diagonal(L, axis1=1, axis2=2)
+    # Ratios and logarithms: all entries fall off together, by orders of magnitude, where an sd grows.
+    lower = (L / diagonal[:, None, :] + np.eye(p) * (np.log(diagonal) - 1.0)[:, None, :])[:, *np.tril_indices(p)]
+    values = np.stack([factor.log_det + factor.log_det_fixed, np.log(factor.r2)], axis=1)
+    solution = factor.solution[:, factor.solution.shape[1] - p :]
+    return values, slopes, np.concatenate([lower, solution], axis=1)
+
+
+def _covariance_slopes(target: Target, x: FloatArray, k: int) -> list[FloatArray]:
+    """Derivative (K, c, c) of the relative covariance of every block along one coordinate."""
+    step = np.zeros(x.shape[1])
+    step[k] = _STEP
+    ends = []
+    for sign in (1.0, -1.0):
+        T = par.block_factors(target.cp, target.terms(np.where(target.folded, np.abs(x), x) + sign * step)[0])
+        ends.append([t @ np.swapaxes(t, 1, 2) for t in T])
+    return [(a - b) / (2.0 * _STEP) for a, b in zip(*ends, strict=True)]
