@@ -76,12 +76,10 @@ def _along(target: Target, nodes: Nodes, lower: FloatArray, upper: FloatArray, e
         for j, k in enumerate(chosen):
             own = [T[j * count : (j + 1) * count] for T in factors]
             found.append(outputs(nodes.last[k].evaluate(own, count), np.empty((count, 2, 0)), target.cp.p))
-    parts = [np.concatenate([part[i] for part in found]) if found else a[:0] for i, a in enumerate(_arrays(nodes))]
-    return Nodes(x, *parts)
-
-
-def _arrays(nodes: Nodes) -> tuple[FloatArray, FloatArray, FloatArray]:
-    return nodes.values, nodes.slopes, nodes.fixed
+    if not found:
+        return Nodes(x, nodes.values[:0], nodes.slopes[:0], nodes.fixed[:0])
+    values, slopes, fixed = (np.concatenate(part) for part in zip(*found, strict=True))
+    return Nodes(x, values, slopes, fixed)
 
 
 def _distinct(exponents: IntArray) -> int:

@@ -233,6 +233,13 @@ class Crossed(CrossedSums):
     def row_size(self) -> int:
         return self.q + self.frame.p
 
+    @property
+    def first_of_last(self) -> int:
+        return len(self.frame.blocks)
+
+    def last_blocks(self, factor: Factor) -> None:
+        return None
+
     def sensitivity(
         self, factors: Factors, factor: Factor, first: Derivatives
     ) -> tuple[FloatArray, tuple[FloatArray, ...], tuple[FloatArray, FloatArray] | None]:
