@@ -15,23 +15,26 @@ from bayeslmm.types import FloatArray
 class Anchor:
     """A point at which the log determinant and its gradient are known exactly, with what the probes say there.
 
-    Elsewhere it is the exact value, plus the exact slope, plus by how much the estimate leaves its own tangent: the
-    error is of second order in the distance.
+    Elsewhere it is the exact value, plus by how much the estimate changes, plus the error of its slope here times the
+    distance: near by an error of second order. Far away an error of a slope says nothing, and is weighed down.
 
     Attributes
     ----------
     G : tuple of FloatArray, each (c, c)
+    levels : tuple of int
+        Of every block.
     exact, estimate : LogDet
     """
 
     G: tuple[FloatArray, ...]
+    levels: tuple[int, ...]
     exact: LogDet
     estimate: LogDet
 
     @classmethod
     def at(cls, operator: Operator, probes: Probes) -> Anchor:
-        estimate = log_det(operator, probes)
-        return cls(tuple(T @ T.T for T in operator.T), exact_log_det(operator)[0], estimate)
+        estimate, levels = log_det(operator, probes), tuple(block.n_levels for block in operator.s.frame.blocks)
+        return cls(tuple(T @ T.T for T in operator.T), levels, exact_log_det(operator)[0], estimate)
 
     def correct(self, there: LogDet, operator: Operator) -> LogDet:
         """The estimate at another point, corrected by what is known here."""
@@ -39,12 +42,20 @@ class Anchor:
         known, own = self.exact, self.estimate
         value = known.value + there.value - own.value
         values = known.value + there.values - own.values
+        gradient, gradients = list(there.gradient), list(there.gradients)
         for b, change in enumerate(away):
-            value += float(((known.gradient[b] - own.gradient[b]) * change).sum())
-            values = values + ((known.gradient[b] - own.gradients[b]) * change).sum((1, 2))
-        gradient = tuple(a + b - c for a, b, c in zip(known.gradient, there.gradient, own.gradient, strict=True))
-        gradients = tuple(a + b - c for a, b, c in zip(known.gradient, there.gradients, own.gradients, strict=True))
-        return LogDet(value, gradient, values, gradients)
+            # By how much the log determinant of a level changes, to first order.
+            slope = known.gradient[b] / self.levels[b]
+            far = float((slope * change).sum())
+            weight = 1.0 / (1.0 + far**2)
+            fall = -2.0 * far * weight**2 * slope
+            error, errors = known.gradient[b] - own.gradient[b], known.gradient[b] - own.gradients[b]
+            off, offs = float((error * change).sum()), (errors * change).sum((1, 2))
+            value += weight * off
+            values = values + weight * offs
+            gradient[b] = gradient[b] + weight * error + off * fall
+            gradients[b] = gradients[b] + weight * errors + offs[:, None, None] * fall
+        return LogDet(value, tuple(gradient), values, tuple(gradients))
 
 
 def find_log_det(operator: Operator, probes: Probes | None, anchor: Anchor | None) -> LogDet:

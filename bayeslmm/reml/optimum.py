@@ -237,6 +237,8 @@ def optimise(
     said = None
     if cp.plan.store in ("anchored", "stochastic"):
         criterion, result, points = anchored.refine(criterion, result, max_evaluations)
+        if points:
+            result = snap(criterion, result, max_evaluations)
         said = anchored.estimated(criterion, result, points)
     known = np.array([one[held.free] for one in (starts.best, *starts.others)])
     found = _finish(criterion, confirm(criterion, result, known, max_evaluations), fixed or {})
