@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from bayeslmm.likelihood import small
 from bayeslmm.likelihood.crossed_lanczos import LogDet, Probes, log_det
-from bayeslmm.likelihood.crossed_operator import Operator
+from bayeslmm.likelihood.crossed_operator import Operator, is_regular
 from bayeslmm.likelihood.crossed_packed import exact_log_det
 from bayeslmm.types import FloatArray
 
@@ -23,18 +23,22 @@ class Anchor:
     G : tuple of FloatArray, each (c, c)
     levels : tuple of int
         Of every block.
+    singular : frozenset of int
+        Blocks after the first whose covariance is.
     exact, estimate : LogDet
     """
 
     G: tuple[FloatArray, ...]
     levels: tuple[int, ...]
+    singular: frozenset[int]
     exact: LogDet
     estimate: LogDet
 
     @classmethod
     def at(cls, operator: Operator, probes: Probes) -> Anchor:
         estimate, levels = log_det(operator, probes), tuple(block.n_levels for block in operator.s.frame.blocks)
-        return cls(tuple(T @ T.T for T in operator.T), levels, exact_log_det(operator)[0], estimate)
+        singular = frozenset(b for b, T in enumerate(operator.T) if b and not is_regular(T))
+        return cls(tuple(T @ T.T for T in operator.T), levels, singular, exact_log_det(operator)[0], estimate)
 
     def correct(self, there: LogDet, operator: Operator) -> LogDet:
         """The estimate at another point, corrected by what is known here."""
@@ -46,10 +50,15 @@ class Anchor:
         for b, change in enumerate(away):
             # By how much the log determinant of a level changes, to first order.
             slope = known.gradient[b] / self.levels[b]
+            error, errors = known.gradient[b] - own.gradient[b], known.gradient[b] - own.gradients[b]
+            if b in self.singular:
+                # Errors there grow with the standard deviation, not with the variance, and have no slope.
+                if not is_regular(operator.T[b]):
+                    gradient[b], gradients[b] = gradient[b] + error, gradients[b] + errors
+                continue
             far = float((slope * change).sum())
             weight = 1.0 / (1.0 + far**2)
             fall = -2.0 * far * weight**2 * slope
-            error, errors = known.gradient[b] - own.gradient[b], known.gradient[b] - own.gradients[b]
             off, offs = float((error * change).sum()), (errors * change).sum((1, 2))
             value += weight * off
             values = values + weight * offs

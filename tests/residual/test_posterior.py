@@ -328,7 +328,7 @@ def test_structures_that_are_sampled_and_the_regression_without_one() -> None:
 def test_weights_of_groups_at_every_draw() -> None:
     """Of random intercepts: sd^2 over sd^2 and the variance of the level's weighted mean."""
     post = _post("variances")
-    found = _weights(post, post.design, 0, 0.9)
+    found = _weights(post, post.design, None, 0, 0.9)
     codes, total = post.design.groupings["id"].codes, np.zeros(12)
     for k in range(40):
         information = np.bincount(codes, 1.0 / np.diag(covariance(post, k)[1]))

@@ -62,6 +62,7 @@ def test_one_test_of_a_ridge(consumers: pd.DataFrame) -> None:
 
 
 def test_a_fit_that_is_no_minimum_is_still_refused(consumers: pd.DataFrame) -> None:
-    fit = bl.Model("y ~ 1 + (1 | Consumer)", consumers).fit(max_evaluations=1, on_failure="ignore")
+    # Balanced rows have a closed form, which one evaluation confirms.
+    fit = bl.Model("y ~ 1 + (1 | Consumer)", consumers.iloc[1:]).fit(max_evaluations=1, on_failure="ignore")
     with pytest.raises(bl.FitError, match="have both converged"):
         bl.ranova(fit)
