@@ -10,6 +10,8 @@ import numpy as np
 import pandas as pd
 
 _TEXT = "text columns"
+# Whole numbers up to here are doubles.
+EXACT = 2**53
 
 
 def text_columns(frame: pd.DataFrame) -> frozenset[str]:
@@ -41,6 +43,11 @@ def _may_be_text(dtype: Any) -> bool:
     return bool(dtype.kind == "O" and isinstance(dtype, np.dtype | pd.StringDtype))
 
 
+def beyond_floats(low: Any, high: Any) -> bool:
+    """Whether whole numbers in a range, which may be empty, need not be doubles."""
+    return not pd.isna(low) and (int(low) < -EXACT or int(high) > EXACT)
+
+
 def _plain(values: pd.Series) -> pd.Series:
     """Numbers with missing values of their own as NumPy has them."""
     dtype = values.dtype
@@ -53,6 +60,8 @@ def _plain(values: pd.Series) -> pd.Series:
     if pd.api.types.is_numeric_dtype(dtype):
         if pd.api.types.is_integer_dtype(dtype) and not values.isna().any():
             return pd.Series(values.to_numpy(dtype=getattr(dtype, "numpy_dtype", np.int64)))
+        if pd.api.types.is_integer_dtype(dtype) and beyond_floats(values.min(), values.max()):
+            return values.astype("UInt64" if pd.api.types.is_unsigned_integer_dtype(dtype) else "Int64")
         return pd.Series(values.to_numpy(dtype=np.float64, na_value=np.nan))
     return values
 
