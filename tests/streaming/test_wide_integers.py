@@ -7,12 +7,16 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import polars as pl
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
+pa = pytest.importorskip("pyarrow")
+pl = pytest.importorskip("polars")
+pq = pytest.importorskip("pyarrow.parquet")
+
 import bayeslmm as bl
+from bayeslmm.sources import protocol as protocol_module
+
+FORMULA = "y ~ 1 + (1 | u)"
 
 LEVELS = 8
 ROWS = 160
@@ -25,18 +29,15 @@ def ids(first: int, step: int, missing: tuple[int, ...] = ()) -> list[int | None
 
 
 def levels_of(data: Any) -> list[int]:
-    model = bl.Model("y ~ 1 + (1 | u)", data, progress=False) if not _in_memory(data) else bl.Model(FORMULA, data)
+    model = bl.Model(FORMULA, data) if _in_memory(data) else bl.Model(FORMULA, data, progress=False)
     return [int(level) for level in model.fit().ranef()["u"].index]
-
-
-FORMULA = "y ~ 1 + (1 | u)"
 
 
 def _in_memory(data: Any) -> bool:
     return isinstance(data, pd.DataFrame | pl.DataFrame | pa.Table)
 
 
-def _forms(values: list[int | None], kind: pa.DataType, folder: Path) -> dict[str, Any]:
+def _forms(values: list[int | None], kind: Any, folder: Path) -> dict[str, Any]:
     table = pa.table({"y": Y, "u": pa.array(values, type=kind)})
     pq.write_table(table, folder / "rows.parquet", row_group_size=40)
     dtype = "UInt64" if pa.types.is_uint64(kind) else "Int64"
@@ -51,6 +52,12 @@ def _forms(values: list[int | None], kind: pa.DataType, folder: Path) -> dict[st
     }
 
 
+@pytest.fixture(params=[40, 1_000], autouse=True)
+def most(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rows of a chunk: parts read by themselves, and joined."""
+    monkeypatch.setattr(protocol_module, "MOST_ROWS", request.param)
+
+
 @pytest.mark.parametrize("form", ["pyarrow", "pandas", "parquet", "batches", "LazyFrame", "frames"])
 @pytest.mark.parametrize(
     ("kind", "first", "step", "missing"),
@@ -62,7 +69,9 @@ def _forms(values: list[int | None], kind: pa.DataType, folder: Path) -> dict[st
     ],
 )
 @pytest.mark.filterwarnings("ignore")
-def test_every_level_stays(tmp_path: Path, form: str, kind: Any, first: int, step: int, missing: tuple[int, ...]) -> None:
+def test_every_level_stays(
+    tmp_path: Path, form: str, kind: Any, first: int, step: int, missing: tuple[int, ...]
+) -> None:
     data = _forms(ids(first, step, missing), kind, tmp_path)[form]
     assert sorted(levels_of(data)) == [first + step * code for code in range(LEVELS)]
 
