@@ -194,9 +194,9 @@ class LevelSet:
 def _without_mask(series: pd.Series) -> pd.Series:
     """Integers that may be missing, none of which is, as NumPy has them."""
     dtype = series.dtype
-    if isinstance(dtype, pd.Int64Dtype | pd.UInt64Dtype):
-        return series.astype(dtype.numpy_dtype)
-    return series
+    if isinstance(dtype, pd.UInt64Dtype):
+        return series.astype(np.uint64)
+    return series.astype(np.int64) if isinstance(dtype, pd.Int64Dtype) else series
 
 
 def _as_integers[T: (pd.Series, pd.Index)](values: T) -> T:

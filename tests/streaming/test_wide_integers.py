@@ -7,11 +7,10 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
-
-pa = pytest.importorskip("pyarrow")
-pl = pytest.importorskip("polars")
-pq = pytest.importorskip("pyarrow.parquet")
 
 import bayeslmm as bl
 from bayeslmm.sources import protocol as protocol_module
