@@ -105,7 +105,8 @@ class PieceStore:
         """Names of the sums of pieces, by their numbers."""
         import joblib
 
-        common = joblib.hash((VERSION, np.__version__, pd.__version__, plan, self._functions))
+        common = joblib.hash((VERSION, np.__version__, pd.__version__, plan))
+        common = joblib.hash((common, self._functions)) if any(self._functions) else common
         return {
             task.number: joblib.hash((common, task.number, task.columns, task.most, _identity(task))) for task in tasks
         }
