@@ -26,7 +26,7 @@ from bayeslmm.reml import Optimum, optimise
 from bayeslmm.reml.fixed import resolve_fixed
 from bayeslmm.reml.penalty import Penalty, resolve_penalty
 from bayeslmm.residual import refuse_parameters
-from bayeslmm.specification import Specification, reduced
+from bayeslmm.specification import Specification, for_data, reduced
 from bayeslmm.types import FloatArray
 
 # A model is made and fitted without what else may be asked of it.
@@ -337,7 +337,8 @@ class Model(Specification):
         text = self.formula if formula is None else updated_formula(self.formula, formula)
         given = {name: _ARGUMENTS[name] if value is None else value for name, value in options.items()}
         made: Callable[..., Model] = Model if self._sums is None else partial(Model.from_sums, **self._sums)
-        return made(text, table, **{**self._arguments, **given})
+        kept = self._arguments if data is None else for_data(self._arguments, data)
+        return made(text, table, **{**kept, **given})
 
     def _mode(
         self, priors: PriorSpec, reml: bool, penalty: Penalty | None, limit: int, fixed: dict[int, FloatArray]

@@ -68,6 +68,13 @@ def reduced(formula: str, data: Any, arguments: Mapping[str, Any]) -> tuple[Any,
     return source, sums.design, sums
 
 
+def for_data(arguments: Mapping[str, Any], data: Any) -> dict[str, Any]:
+    """Arguments of a model for other data: what is about reading in chunks is none of a table's in memory."""
+    if arguments.get("cells", False) is not False or _read_in_chunks(data):
+        return dict(arguments)
+    return {name: None if name in _OF_SOURCES else value for name, value in arguments.items()}
+
+
 def _read_in_chunks(data: Any) -> bool:
     # Tables in memory are known without anything that reads others.
     root = type(data).__module__.partition(".")[0]

@@ -39,6 +39,8 @@ _READERS = {
 # An index does not change, and views of it are known as such. No more than so many labels are remembered.
 _last: tuple[pd.Index | None, list[Any]] = (None, [])
 _REMEMBERED = 1_000
+# Whole numbers up to here are doubles.
+_EXACT = 2**53
 _TABLES = "a pandas, polars or pyarrow table"
 
 
@@ -135,17 +137,25 @@ def to_pandas(table: Any, names: Sequence[str] | None = None) -> pd.DataFrame:
 
 
 def _converted(chosen: nw.DataFrame[Any]) -> pd.DataFrame:
-    import narwhals.stable.v2 as nw
-
-    wide = {name: chosen[name].to_list() for name, dtype in chosen.schema.items() if dtype in (nw.Int128, nw.UInt128)}
+    wide = {name: chosen[name].to_list() for name, dtype in chosen.schema.items() if _needs_digits(chosen[name], dtype)}
     frame = pd.DataFrame(chosen.drop(*wide).to_pandas() if wide else chosen.to_pandas())
     for name, values in wide.items():
         frame[name] = _whole_numbers(values)
     return frame
 
 
+def _needs_digits(column: nw.Series[Any], dtype: Any) -> bool:
+    """Whether integers would be doubles in pandas that do not hold them."""
+    import narwhals.stable.v2 as nw
+
+    if dtype in (nw.Int64, nw.UInt64) and column.null_count():
+        low, high = column.min(), column.max()
+        return low is not None and (low < -_EXACT or high > _EXACT)
+    return dtype in (nw.Int128, nw.UInt128)
+
+
 def _whole_numbers(values: Sequence[int | None]) -> pd.Series:
-    """Integers of 128 bits as the smallest type that holds them all; beyond 64 bits as Python's."""
+    """Integers of up to 128 bits as the smallest type that holds them all; beyond 64 bits as Python's."""
     ends = [value for value in values if value is not None] or [0]
     fits = min(ends) >= -(2**63) and max(ends) < 2**63
     return pd.Series(list(values), dtype="Int64" if fits else object)

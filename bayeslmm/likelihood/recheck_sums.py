@@ -20,6 +20,9 @@ from bayeslmm.likelihood.recheck import MARGIN, UNIT, dense_check, gap_and_bound
 from bayeslmm.likelihood.sums import Sums
 from bayeslmm.types import FloatArray
 
+# Share of its sum of squares within levels below which a column does not vary within them.
+_ROUNDING = 1e-20
+
 
 def compressed_size(cp: SummedDesign) -> float:
     """Doubles that `recheck_compressed` needs; infinite for sums that it cannot take apart."""
@@ -35,18 +38,22 @@ def compressed_rows(sums: LevelSums) -> tuple[FloatArray, FloatArray]:
     first = np.zeros((J * c + m, J * c))
     places = np.arange(J)[:, None] * c + np.arange(c)
     first[places[:, :, None], places[:, None, :]] = sums.R
-    rest = np.concatenate([sums.E.reshape(J * c, m), _root(sums.D)])
+    between = sums.E.reshape(J * c, m)
+    rest = np.concatenate([between, _root(sums.D, (between**2).sum(0))])
     y = rest[:, -1]
     if sums.reference is not None:
         y = y + rest[:, : len(sums.reference)] @ sums.reference
     return np.concatenate([first, rest[:, :-1]], axis=1), y
 
 
-def _root(D: FloatArray) -> FloatArray:
-    """Rows (m, m) whose cross-products D is."""
-    scale = np.sqrt(np.maximum(np.diagonal(D), 0.0))
+def _root(D: FloatArray, between: FloatArray) -> FloatArray:
+    """Rows (m, m) whose cross-products D is, of columns whose sums of squares between levels are known (m,)."""
+    within = np.maximum(np.diagonal(D), 0.0)
+    # What is left of a column that does not vary within levels has correlations of rounding, beyond one.
+    scale = np.sqrt(np.where(within > _ROUNDING * (within + between), within, 0.0))
     unit = np.where(scale > 0, scale, 1.0)
-    values, vectors = np.linalg.eigh(D / (unit[:, None] * unit))
+    varies = scale > 0
+    values, vectors = np.linalg.eigh(np.where(varies[:, None] & varies, D / (unit[:, None] * unit), 0.0))
     return np.asarray(np.sqrt(np.maximum(values, 0.0))[:, None] * vectors.T * scale)
 
 

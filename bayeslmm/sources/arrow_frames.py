@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from bayeslmm.sources.frames import categorical, with_text
+from bayeslmm.sources.frames import beyond_floats, categorical, with_text
 
 
 def is_text(kind: Any) -> bool:
@@ -48,6 +49,20 @@ def _values(column: Any, kind: Any, text: bool) -> Any:
         return _categorical(_one(column), kind.ordered, text)
     if pa.types.is_decimal(kind):
         column = column.cast(pa.float64())
+    if pa.types.is_int64(kind) or pa.types.is_uint64(kind):
+        return _integers(column, kind)
+    return column.to_pandas().array
+
+
+def _integers(column: Any, kind: Any) -> Any:
+    """Integers of 64 bits; with nulls as doubles where these hold all of them."""
+    if column.null_count:
+        ends = pc.min_max(column).as_py()
+        if beyond_floats(ends["min"], ends["max"]):
+            values = pc.fill_null(column, pa.scalar(0, kind)).to_numpy()
+            array = pd.array(values, dtype="UInt64" if pa.types.is_uint64(kind) else "Int64")
+            array[np.asarray(column.is_null())] = pd.NA
+            return array
     return column.to_pandas().array
 
 

@@ -10,6 +10,8 @@ import numpy as np
 import pandas as pd
 
 _TEXT = "text columns"
+# Whole numbers up to here are doubles.
+EXACT = 2**53
 
 
 def text_columns(frame: pd.DataFrame) -> frozenset[str]:
@@ -41,6 +43,11 @@ def _may_be_text(dtype: Any) -> bool:
     return bool(dtype.kind == "O" and isinstance(dtype, np.dtype | pd.StringDtype))
 
 
+def beyond_floats(low: Any, high: Any) -> bool:
+    """Whether whole numbers in a range, which may be empty, need not be doubles."""
+    return not pd.isna(low) and (int(low) < -EXACT or int(high) > EXACT)
+
+
 def _plain(values: pd.Series) -> pd.Series:
     """Numbers with missing values of their own as NumPy has them."""
     dtype = values.dtype
@@ -53,6 +60,8 @@ def _plain(values: pd.Series) -> pd.Series:
     if pd.api.types.is_numeric_dtype(dtype):
         if pd.api.types.is_integer_dtype(dtype) and not values.isna().any():
             return pd.Series(values.to_numpy(dtype=getattr(dtype, "numpy_dtype", np.int64)))
+        if pd.api.types.is_integer_dtype(dtype) and beyond_floats(values.min(), values.max()):
+            return values.astype("UInt64" if pd.api.types.is_unsigned_integer_dtype(dtype) else "Int64")
         return pd.Series(values.to_numpy(dtype=np.float64, na_value=np.nan))
     return values
 
@@ -101,12 +110,29 @@ def _joined_column(columns: Sequence[pd.Series]) -> Any:
     first = next((column for column in filled if not without_value(column)), filled[0])
     if not isinstance(first.dtype, pd.CategoricalDtype):
         # Chunks without a value of a column may have any type.
-        same = [_as_numbers(column) for column in filled]
+        same = _exact([_as_numbers(column) for column in filled])
         return pd.concat(same, ignore_index=True).array
     types = {column.cat.categories.dtype for column in filled if isinstance(column.dtype, pd.CategoricalDtype)}
     kind = types.pop() if len(types) == 1 else np.dtype(object)
     joint = pd.api.types.union_categoricals([_as_levels(column, kind) for column in filled], ignore_order=True)
     return joint.as_ordered() if first.cat.ordered else joint
+
+
+def _exact(columns: list[pd.Series]) -> list[pd.Series]:
+    """Doubles beside integers that these do not hold as integers, where they are whole numbers."""
+    whole = [column for column in columns if pd.api.types.is_integer_dtype(column.dtype)]
+    if len(whole) == len(columns) or not any(beyond_floats(column.min(), column.max()) for column in whole):
+        return columns
+    return [_as_whole(column) for column in columns]
+
+
+def _as_whole(column: pd.Series) -> pd.Series:
+    if not pd.api.types.is_float_dtype(column.dtype):
+        return column
+    values = column.to_numpy()
+    known = values[~np.isnan(values)]
+    fits = bool(((known == np.trunc(known)) & (np.abs(known) <= EXACT)).all())
+    return column.astype("Int64") if fits else column
 
 
 def _as_numbers(column: pd.Series) -> pd.Series:

@@ -92,6 +92,8 @@ def summed(
     parsed, parts, _ = read_formula(formula, residual, residual_sd, available, (weights, frequency, residual_sd))
     _refuse_unknown(parsed, bool(parts), residual, na_action)
     namespace = own_names(extra_namespace)
+    if crew is not None and crew.kept is not None:
+        crew.kept.check(namespace)
     names = used_columns(parsed, available, namespace)
     per_row = PerRowArguments.of(weights, residual_sd, frequency, available, namespace)
     question = ask(parsed, names, per_row, namespace, contrasts)

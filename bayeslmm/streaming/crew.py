@@ -219,7 +219,10 @@ class Crew:
                 bar.advance(one.records[number].rows)
                 tree.add(number, one)
             done = tree.result()
-        pieces.finish(done.records)
+        try:
+            pieces.finish(done.records)
+        except DesignError as error:
+            raise (error if self.kept is None else self.kept.with_hint(error)) from None
         return done.partial
 
     def _each(self, tasks: list[PieceTask], plan: PassPlan[Any]) -> Iterator[Done]:

@@ -15,6 +15,8 @@ from bayeslmm.types import AnyArray, IntArray
 
 # Whole numbers in a range of at most so many are looked up in a table (a byte each while they are gathered, then four).
 _TABLE = 100_000_000
+# Whole numbers up to here are doubles.
+_EXACT = 2**53
 
 
 @dataclass
@@ -61,6 +63,7 @@ class LevelSet:
         """
         if not len(series):
             return
+        series = _without_mask(series)
         dtype = series.dtype
         if isinstance(dtype, pd.CategoricalDtype):
             self._add_categories(series, text)
@@ -188,8 +191,34 @@ class LevelSet:
             return LevelTable(self.name, pd.Index(texts), as_text=True)
 
 
+def _without_mask(series: pd.Series) -> pd.Series:
+    """Integers that may be missing, none of which is, as NumPy has them."""
+    dtype = series.dtype
+    if isinstance(dtype, pd.UInt64Dtype):
+        return series.astype(np.uint64)
+    return series.astype(np.int64) if isinstance(dtype, pd.Int64Dtype) else series
+
+
+def _as_integers[T: (pd.Series, pd.Index)](values: T) -> T:
+    """Doubles that are whole numbers and hold them exactly; others as they are."""
+    array = values.to_numpy()
+    whole = bool(((np.abs(array) <= _EXACT) & (array == np.trunc(array))).all())
+    return values.astype(np.int64) if whole else values
+
+
 def _joined(parts: list[pd.Index]) -> pd.Index:
+    kinds = {part.dtype.kind for part in parts}
+    if "f" in kinds and kinds <= set("iuf") and any(_beyond(part) for part in parts if part.dtype.kind in "iu"):
+        # Chunks with missing values have integers as doubles, which would not hold those of the others.
+        parts = [_as_integers(part) if part.dtype.kind == "f" else part for part in parts]
+    if {"i", "u"} <= {part.dtype.kind for part in parts} <= set("iu"):
+        same = np.uint64 if min(part.min() for part in parts) >= 0 else object
+        parts = [part.astype(same) for part in parts]
     return parts[0] if len(parts) == 1 else parts[0].append(parts[1:]).unique()
+
+
+def _beyond(index: pd.Index) -> bool:
+    return bool(len(index)) and (int(index.min()) < -_EXACT or int(index.max()) > _EXACT)
 
 
 def _shown(levels: pd.Index) -> str:
@@ -235,7 +264,7 @@ class LevelTable:
         if self.levels.dtype.kind not in "iu" or not len(self.levels):
             return None
         low, high = int(self.levels[0]), int(self.levels[-1])
-        if high - low >= _TABLE:
+        if high - low >= _TABLE or high >= 2**63:
             return None
         table = np.full(high - low + 1, -1, dtype=np.int32)
         table[self.levels.to_numpy().astype(np.int64) - low] = np.arange(len(self.levels), dtype=np.int32)
@@ -249,6 +278,7 @@ class LevelTable:
         DesignError
             Values that the first pass over the data has not seen.
         """
+        series = self._whole(_without_mask(series))
         dtype = series.dtype
         if isinstance(dtype, pd.CategoricalDtype):
             categories = dtype.categories.astype(str) if self.as_text else dtype.categories
@@ -265,6 +295,10 @@ class LevelTable:
         if len(found) and found.min() < 0:
             raise self._unknown(series)
         return found.astype(np.int64, copy=False)
+
+    def _whole(self, series: pd.Series) -> pd.Series:
+        """Numbers that came as doubles, being with missing ones, as the integers that levels are."""
+        return _as_integers(series) if self.levels.dtype.kind in "iu" and series.dtype.kind == "f" else series
 
     def _unknown(self, series: pd.Series) -> DesignError:
         values = pd.Index(pd.unique(series))

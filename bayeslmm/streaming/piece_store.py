@@ -6,15 +6,16 @@ import hashlib
 import io
 import os
 import pickle
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import is_dataclass
 from pathlib import Path
+from types import CodeType
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from bayeslmm.errors import StorageError
+from bayeslmm.errors import DesignError, StorageError
 from bayeslmm.files.writing import as_path, check_folder, made, write_bytes
 from bayeslmm.sources.piecewise import PieceTask
 from bayeslmm.streaming.passes import PassPlan
@@ -66,13 +67,46 @@ class PieceStore:
 
     def __init__(self, folder: str | os.PathLike[str]) -> None:
         self._folder = as_path(folder)
+        self.taken = 0
+        self._functions: list[Any] = []
         check_folder(self._folder)
+
+    def check(self, namespace: Mapping[str, Any]) -> None:
+        """Refuse values of the user that sums cannot be told apart by.
+
+        Raises
+        ------
+        DesignError
+        """
+        import joblib
+
+        # Functions are hashed by their names, which stay when they are written anew.
+        self._functions = [_content(getattr(value, "__code__", None)) for value in namespace.values()]
+        for name, value in namespace.items():
+            try:
+                joblib.hash(value)
+            except Exception as error:
+                raise DesignError(
+                    f"{name!r} of extra_namespace is {value!r}, which cannot be told from others when sums are kept "
+                    f"(checkpoint=): {type(error).__name__}. Define it by def in a module that is imported, in the "
+                    "place of a lambda or a function within a function, or leave checkpoint= out."
+                ) from None
+
+    def with_hint(self, error: DesignError) -> DesignError:
+        """The message for rows that changed, where sums of a call before were taken."""
+        if not self.taken:
+            return error
+        return DesignError(
+            f"{error} {self.taken} of the sums came from the folder {str(self._folder)!r} (checkpoint=): if the rows "
+            "were written again since, it holds sums of other rows. Remove it, and call again."
+        )
 
     def names(self, tasks: Sequence[PieceTask], plan: PassPlan[Any]) -> dict[int, str]:
         """Names of the sums of pieces, by their numbers."""
         import joblib
 
         common = joblib.hash((VERSION, np.__version__, pd.__version__, plan))
+        common = joblib.hash((common, self._functions)) if any(self._functions) else common
         return {
             task.number: joblib.hash((common, task.number, task.columns, task.most, _identity(task))) for task in tasks
         }
@@ -84,9 +118,11 @@ class PieceStore:
             content = path.read_bytes()
             if hashlib.sha256(content[_DIGEST:]).digest() != content[:_DIGEST]:
                 return None
-            return _Reading(io.BytesIO(content[_DIGEST:])).load()
+            found = _Reading(io.BytesIO(content[_DIGEST:])).load()
         except (OSError, pickle.UnpicklingError, EOFError, ValueError, TypeError, AttributeError, ImportError):
             return None
+        self.taken += 1
+        return found
 
     def save(self, name: str, sums: Any) -> None:
         """Keep sums.
@@ -110,6 +146,13 @@ class PieceStore:
 
     def _path(self, name: str) -> Path:
         return self._folder / f"{name}{_SUFFIX}"
+
+
+def _content(code: Any) -> Any:
+    """What a function does, wherever it is defined."""
+    if not isinstance(code, CodeType):
+        return repr(code)
+    return code.co_code, code.co_names, [_content(value) for value in code.co_consts]
 
 
 def _identity(task: PieceTask) -> Any:

@@ -165,7 +165,10 @@ def usable(frame: pd.DataFrame, question: Question, left_out: RowsLeftOut | None
     DesignError
         Values that no model can use.
     """
-    per_row = question.per_row.on(frame, question.namespace)
+    try:
+        per_row = question.per_row.on(frame, question.namespace)
+    except DesignError as error:
+        raise DesignError(f"{error} (In this chunk of {len(frame):,} rows: others may have more.)") from None
     columns = {name: frame[name] for name in question.names}
     masks: dict[str, BoolArray] = {}
     for name, series in columns.items():
