@@ -175,7 +175,7 @@ def kind_of_column(series: pd.Series, text: bool = False) -> tuple[str, str]:
 
 
 def _missing(kind: str, n: int, series: pd.Series) -> Any:
-    if kind == _NUMBERS:
+    if kind in (_NUMBERS, _BOOLEANS):
         return np.full(n, np.nan)
     if kind.startswith(_LEVELS):
         return no_levels(n)
