@@ -135,7 +135,8 @@ def _arrow_texts(values: pd.Index | pd.Series) -> Any:
 
     try:
         texts = pa.array(values, type=pa.large_string(), from_pandas=True)
-    except (pa.ArrowInvalid, pa.ArrowTypeError, UnicodeError):
+    except (pa.ArrowInvalid, TypeError, UnicodeError):
+        # Also of intervals and periods.
         return None
     if isinstance(texts, pa.ChunkedArray):
         texts = texts.combine_chunks()

@@ -175,8 +175,9 @@ def named(table: Any, name: str, number: int) -> Any:
         No table.
     """
     if not is_table(table):
+        kind = "None" if table is None else kind_of(table)
         raise DesignError(
-            f"Chunk {number} of the {name} is {'None' if table is None else kind_of(table)}, not a table. Give pandas, polars or pyarrow tables."
+            f"Chunk {number} of the {name} is {kind}, not a table. Give pandas, polars or pyarrow tables."
         )
     return table
 
