@@ -229,8 +229,9 @@ def file_schema(fragment: Any) -> tuple[str, Any]:
     try:
         return fragment.path, fragment.physical_schema
     except (pa.ArrowInvalid, OSError) as error:
+        kind = "a parquet" if isinstance(fragment.format, ds.ParquetFileFormat) else "an Arrow"
         raise DesignError(
-            f"{fragment.path!r} cannot be read as a {fragment.format.default_extname} file ({error}). Is it complete? "
+            f"{fragment.path!r} cannot be read as {kind} file ({error}). Is it complete? "
             "Write it again, or leave it out of the data."
         ) from error
 

@@ -15,7 +15,7 @@ import bayeslmm as bl
 from bayeslmm.errors import DesignError
 
 N = 60
-FORMS = {
+FORMS: dict[str, Any] = {
     "list": list,
     "iterator": iter,
     "function": lambda tables: lambda: iter(tables),
