@@ -191,7 +191,9 @@ def _table_from(data: Any) -> tuple[str, str]:
             f"Name them: pandas.DataFrame(data, columns=[{names}{more}]), and write the formula in these names.",
         )
     if isinstance(data, list | tuple):
-        rows = bool(data) and isinstance(data[0], Mapping)
+        if not data:
+            return f"an empty {kind}", f"Pass {_TABLES}. (Were the tables read into it before?)"
+        rows = isinstance(data[0], Mapping)
         how = "pandas.DataFrame(data)" if rows else "pandas.DataFrame(data, columns=[...]) with a name for each column"
         return f"{with_article(kind)}{' of rows' if rows else ''}", f"Make it one: {how}."
     return with_article(kind), _of_object(data, kind)

@@ -7,7 +7,7 @@ of the system in which the first block of effects is eliminated; no n x n matrix
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
@@ -18,6 +18,7 @@ from bayeslmm.likelihood import small
 from bayeslmm.likelihood.chain_sums import FactorColumns, effect_columns
 from bayeslmm.likelihood.crossproducts import SummedDesign
 from bayeslmm.likelihood.factor import apply_lambda
+from bayeslmm.likelihood.frame import Frame
 from bayeslmm.likelihood.normal_prior import NormalPrior, internal_prior
 from bayeslmm.likelihood.reduction import frame_columns
 from bayeslmm.likelihood.within import grouped_qr
@@ -147,13 +148,18 @@ def solve_rows(
     gain = np.stack([solve_triangular(L, np.eye(t), lower=True).T for L in np.linalg.cholesky(joint)])
     effects = gain @ (small.transpose(gain) @ right[..., None])
     if q2:
-        gain = apply_lambda(cp.frame, factors[1:], gain, transposed=False)
-        effects = apply_lambda(cp.frame, factors[1:], effects, transposed=False)
+        gain = apply_lambda(_one_first(cp.frame), factors[1:], gain, transposed=False)
+        effects = apply_lambda(_one_first(cp.frame), factors[1:], effects, transposed=False)
     return SolvedRows(inverse, shrink, gain, effects[..., 0])
 
 
+def _one_first(frame: Frame) -> Frame:
+    """The frame with all blocks but the first in the trailing part, as the rows have them."""
+    return frame if frame.plan.chain == 1 else replace(frame, plan=replace(frame.plan, chain=1))
+
+
 def _scaled(cp: SummedDesign, factors: Sequence[FloatArray], rows: FloatArray) -> FloatArray:
-    return apply_lambda(cp.frame, factors[1:], rows) if len(cp.blocks) > 1 else rows.copy()
+    return apply_lambda(_one_first(cp.frame), factors[1:], rows) if len(cp.blocks) > 1 else rows.copy()
 
 
 def block_diagonal(blocks: FloatArray) -> sparse.bsr_array | sparse.csr_array:

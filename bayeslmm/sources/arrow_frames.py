@@ -12,6 +12,9 @@ import pyarrow.compute as pc
 
 from bayeslmm.sources.frames import beyond_floats, categorical, with_text
 
+_INTERVAL = np.dtype([("months", "<i4"), ("days", "<i4"), ("nanoseconds", "<i8")])
+_DAY = 86_400_000_000_000
+
 
 def is_text(kind: Any) -> bool:
     """Whether a type of Arrow is text."""
@@ -51,6 +54,8 @@ def _values(column: Any, kind: Any, text: bool) -> Any:
         column = column.cast(pa.float64())
     if pa.types.is_int64(kind) or pa.types.is_uint64(kind):
         return _integers(column, kind)
+    if pa.types.is_interval(kind):
+        return _durations(column)
     return column.to_pandas().array
 
 
@@ -64,6 +69,18 @@ def _integers(column: Any, kind: Any) -> Any:
             array[np.asarray(column.is_null())] = pd.NA
             return array
     return column.to_pandas().array
+
+
+def _durations(column: Any) -> Any:
+    """Of months, days and nanoseconds; a month has 30 days, as in DuckDB's own frames."""
+    parts = column.chunks if isinstance(column, pa.ChunkedArray) else [column]
+    found = [np.zeros(0, dtype=np.int64)]
+    for part in parts:
+        fields = np.frombuffer(part.buffers()[1], dtype=_INTERVAL, count=part.offset + len(part))[part.offset :]
+        values = (fields["months"].astype(np.int64) * 30 + fields["days"]) * _DAY + fields["nanoseconds"]
+        values[part.is_null().to_numpy(zero_copy_only=False)] = np.iinfo(np.int64).min
+        found.append(values)
+    return pd.array(np.concatenate(found).view("timedelta64[ns]"))
 
 
 def _categorical(array: Any, ordered: bool, text: bool) -> pd.Categorical:
@@ -82,11 +99,24 @@ def _categorical(array: Any, ordered: bool, text: bool) -> pd.Categorical:
 def _one(column: Any) -> Any:
     """A dictionary array of a column that may have several parts with dictionaries of their own."""
     if not isinstance(column, pa.ChunkedArray):
-        return column
+        return _without_null_level(column)
     if column.num_chunks == 1:
-        return column.chunk(0)
+        return _without_null_level(column.chunk(0))
+    if any(part.dictionary.null_count for part in column.chunks):
+        # Arrow joins none with a missing value among the levels.
+        column = pa.chunked_array([_without_null_level(part) for part in column.chunks], column.type)
     whole = column.unify_dictionaries().combine_chunks()
     return whole.chunk(0) if isinstance(whole, pa.ChunkedArray) else whole
+
+
+def _without_null_level(array: Any) -> Any:
+    """Missing values are no levels; the others stay in their order."""
+    levels = array.dictionary
+    if not levels.null_count:
+        return array
+    known = levels.is_valid().to_numpy(zero_copy_only=False)
+    places = pa.array(np.cumsum(known) - 1, array.type.index_type, mask=~known)
+    return pa.DictionaryArray.from_arrays(places.take(array.indices), levels.drop_null(), ordered=array.type.ordered)
 
 
 def tables(batches: Iterable[Any], most: int) -> Iterator[Any]:

@@ -18,7 +18,8 @@ _STEP = 0x9E3779B97F4A7C15
 _MIX = np.uint64(0xBF58476D1CE4E5B9)
 _HALF = np.uint64(29)
 _WORD = 2**64
-_MISSING = np.uint64(0x5851F42D4C957F2D)
+# The same in columns of every kind: without any value, a column may be of one kind now and of another then.
+_MISSING = np.float64(np.nan).view(np.uint64)
 
 
 def checksum(frame: pd.DataFrame, columns: Sequence[str], ordered: bool) -> int:
@@ -95,14 +96,20 @@ def _bits(series: pd.Series, coded: bool) -> AnyArray:
         codes = np.asarray(series.cat.codes)
         if coded:
             # Of text, of which there may be a million: categories have other codes where others were seen before.
-            return codes.astype(np.int64).view(np.uint64)
+            return _marked(codes.astype(np.int64).view(np.uint64), codes < 0)
         return np.asarray(np.append(_of_levels(dtype.categories), _MISSING)[codes])
     if isinstance(dtype, np.dtype) and dtype.kind in "iufb":
         # Whole numbers with missing values are floats: the bits are those of floats always; + 0 makes -0 a 0.
-        return (series.to_numpy().astype(np.float64) + 0.0).view(np.uint64)
+        values = series.to_numpy().astype(np.float64) + 0.0
+        return _marked(values.view(np.uint64), np.isnan(values))
     if isinstance(dtype, np.dtype) and dtype.kind in "mM":
-        return series.to_numpy().astype(np.int64).view(np.uint64)
-    return _of_texts(series)
+        return _marked(series.to_numpy().astype(np.int64).view(np.uint64), np.asarray(series.isna()))
+    return _marked(_of_texts(series), np.asarray(series.isna()))
+
+
+def _marked(bits: AnyArray, missing: AnyArray) -> AnyArray:
+    bits[missing] = _MISSING
+    return bits
 
 
 def _of_levels(levels: pd.Index) -> AnyArray:
@@ -128,7 +135,8 @@ def _arrow_texts(values: pd.Index | pd.Series) -> Any:
 
     try:
         texts = pa.array(values, type=pa.large_string(), from_pandas=True)
-    except (pa.ArrowInvalid, pa.ArrowTypeError, UnicodeError):
+    except (pa.ArrowInvalid, TypeError, UnicodeError):
+        # Also of intervals and periods.
         return None
     if isinstance(texts, pa.ChunkedArray):
         texts = texts.combine_chunks()

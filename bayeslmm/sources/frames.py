@@ -110,9 +110,11 @@ def _joined_column(columns: Sequence[pd.Series]) -> Any:
     first = next((column for column in filled if not without_value(column)), filled[0])
     if not isinstance(first.dtype, pd.CategoricalDtype):
         # Chunks without a value of a column may have any type.
-        same = _exact([_as_numbers(column) for column in filled])
+        same = filled if first.dtype.kind in "mM" else _exact([_as_numbers(column) for column in filled])
         return pd.concat(same, ignore_index=True).array
-    types = {column.cat.categories.dtype for column in filled if isinstance(column.dtype, pd.CategoricalDtype)}
+    # Missing values alone have no levels, whose type is then nobody's.
+    filed = [column.cat.categories for column in filled if isinstance(column.dtype, pd.CategoricalDtype)]
+    types = {levels.dtype for levels in filed if len(levels)} or {first.cat.categories.dtype}
     kind = types.pop() if len(types) == 1 else np.dtype(object)
     joint = pd.api.types.union_categoricals([_as_levels(column, kind) for column in filled], ignore_order=True)
     return joint.as_ordered() if first.cat.ordered else joint
@@ -136,8 +138,8 @@ def _as_whole(column: pd.Series) -> pd.Series:
 
 
 def _as_numbers(column: pd.Series) -> pd.Series:
-    is_levels = isinstance(column.dtype, pd.CategoricalDtype)
-    return pd.Series(np.full(len(column), np.nan)) if is_levels and without_value(column) else column
+    other = isinstance(column.dtype, pd.CategoricalDtype) or column.dtype.kind in "mM"
+    return pd.Series(np.full(len(column), np.nan)) if other and without_value(column) else column
 
 
 def _as_levels(column: pd.Series, kind: Any) -> Any:

@@ -17,6 +17,9 @@ from bayeslmm.sources.recognised import is_table
 from bayeslmm.sources.schema import Conforming
 from bayeslmm.sources.spool import Spool
 
+# None may be what an iterator gives.
+_END: Any = object()
+
 
 def open_iterator(data: Any) -> Source:
     """A source of tables that Python hands out one by one."""
@@ -29,8 +32,8 @@ class ListSource(Stream):
     """A list of tables, one below the other."""
 
     def __init__(self, data: Sequence[Any]) -> None:
-        self._tables = list(data)
         self.name = f"{type(data).__name__} of {len(data)} tables"
+        self._tables = [named(table, self.name, number) for number, table in enumerate(data)]
         self.columns = names_of(data[0])
         self.n = sum(table.shape[0] for table in self._tables)
 
@@ -56,9 +59,9 @@ class CallSource(Stream):
         """Of the first table."""
         if self._columns is None:
             tables = self._tables()
-            first = next(tables, None)
+            first = next(tables, _END)
             close(tables)
-            if first is None:
+            if first is _END:
                 raise no_tables(self.name)
             self._columns = names_of(named(first, self.name, 0))
         return self._columns
@@ -104,7 +107,7 @@ class OnceSource(Stream):
         """Of the first table."""
         if self._columns is None:
             first = self._next()
-            if first is None:
+            if first is _END:
                 raise no_tables(self.name)
             self._columns = names_of(named(first, self.name, 0))
             self._tables = chain([first], self._tables)
@@ -140,26 +143,26 @@ class OnceSource(Stream):
                 raise
 
     def _keep(self, spool: Spool, table: Any, number: int) -> None:
-        if table is None:
+        if table is _END:
             spool.flush()
             return
         frame = frame_of(table, spool.columns, f"Chunk {number} of the {self.name}")
         spool.add(self._conforming.conform(frame, f"chunk {number}"))
 
     def _next(self) -> Any:
-        """The next table, None at the end."""
+        """The next table, `_END` at the end."""
         if self._failed is not None:
             raise DesignError(
                 f"The {self.name} stopped after {self._taken} tables ({type(self._failed).__name__}: {self._failed}), "
                 "and an iterator cannot be begun again. Make a new one, or give a function that returns it."
             ) from self._failed
         try:
-            table = next(self._tables, None)
+            table = next(self._tables, _END)
         except BaseException as error:
             self._failed = error
             raise
-        self._ended = table is None
-        self._taken += table is not None
+        self._ended = table is _END
+        self._taken += not self._ended
         return table
 
 
@@ -172,8 +175,9 @@ def named(table: Any, name: str, number: int) -> Any:
         No table.
     """
     if not is_table(table):
+        kind = "None" if table is None else kind_of(table)
         raise DesignError(
-            f"Chunk {number} of the {name} is {kind_of(table)}, not a table. Give pandas, polars or pyarrow tables."
+            f"Chunk {number} of the {name} is {kind}, not a table. Give pandas, polars or pyarrow tables."
         )
     return table
 

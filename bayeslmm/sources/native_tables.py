@@ -43,7 +43,8 @@ def frame_of(table: Any, columns: Sequence[str], where: str) -> pd.DataFrame:
         check_names(names_of(table), columns, where)
         table = table.select(list(columns)).to_arrow()
     elif library != "pyarrow" or not hasattr(table, "schema"):
-        raise DesignError(f"{where} is {kind_of(table)}, not a table. Give pandas, polars or pyarrow tables.")
+        kind = "None" if table is None else kind_of(table)
+        raise DesignError(f"{where} is {kind}, not a table. Give pandas, polars or pyarrow tables.")
     # Without Arrow there are pandas frames.
     from bayeslmm.sources.arrow_frames import frame_of_arrow
 

@@ -120,19 +120,7 @@ class ParquetSource(Stream):
         """Types as which columns are read in all files, and which of them are text."""
         fields, text = [], []
         for name in columns:
-            field = self._schema.field(name)
-            kinds = {name: field.type}
-            places = [(path, schema) for path, schema in self._files if name in schema.names]
-            if places and len(places) < len(self._files):
-                path = next(path for path, schema in self._files if name not in schema.names)
-                raise DesignError(
-                    f"The file {path!r} of {self.name} has no column {name!r}, which {places[0][0]!r} has. All files "
-                    "need the columns of the formula under the same names."
-                )
-            kinds = {}
-            for path, schema in places:
-                kinds.setdefault(schema.field(name).type, path)
-            kind = common_type(name, kinds, self.name) if kinds else field.type
+            kind = type_of_all(name, self._files, self._schema, self.name)
             if is_text(kind):
                 text.append(name)
                 kind = pa.dictionary(pa.int32(), pa.string() if kind == pa.string_view() else kind)
@@ -236,15 +224,52 @@ def file_schema(fragment: Any) -> tuple[str, Any]:
     Raises
     ------
     DesignError
-        No parquet file.
+        Nothing of the format.
     """
     try:
         return fragment.path, fragment.physical_schema
     except (pa.ArrowInvalid, OSError) as error:
+        kind = "a parquet" if isinstance(fragment.format, ds.ParquetFileFormat) else "an Arrow"
         raise DesignError(
-            f"{fragment.path!r} cannot be read as a parquet file ({error}). Is it complete? Write it again, or leave "
-            "it out of the data."
+            f"{fragment.path!r} cannot be read as {kind} file ({error}). Is it complete? "
+            "Write it again, or leave it out of the data."
         ) from error
+
+
+def _widest(kinds: Sequence[Any]) -> Any:
+    """The type of dictionaries that has room for most levels."""
+    return max(kinds, key=lambda kind: kind.index_type.bit_width)
+
+
+def type_of_all(name: str, files: Sequence[tuple[str, Any]], schema: Any, source: str) -> Any:
+    """The type as which a column is read in all files.
+
+    Parameters
+    ----------
+    name : str
+        Of the column.
+    files : sequence of (str, pyarrow.Schema)
+        Paths and what is in them.
+    schema : pyarrow.Schema
+        Of the dataset, with what the names of folders say.
+    source : str
+
+    Raises
+    ------
+    DesignError
+        Some files lack the column, or have other kinds of it.
+    """
+    places = [(path, own) for path, own in files if name in own.names]
+    if places and len(places) < len(files):
+        path = next(path for path, own in files if name not in own.names)
+        raise DesignError(
+            f"The file {path!r} of {source} has no column {name!r}, which {places[0][0]!r} has. All files "
+            "need the columns of the formula under the same names."
+        )
+    kinds: dict[Any, str] = {}
+    for path, own in places:
+        kinds.setdefault(own.field(name).type, path)
+    return common_type(name, kinds, source) if kinds else schema.field(name).type
 
 
 def common_type(name: str, kinds: dict[Any, str], source: str) -> Any:
@@ -269,7 +294,8 @@ def common_type(name: str, kinds: dict[Any, str], source: str) -> Any:
         return (known or types)[0]
     text = [kind for kind in known if is_text(kind) or (pa.types.is_dictionary(kind) and is_text(kind.value_type))]
     if len(text) == len(known):
-        return next((kind for kind in known if is_text(kind)), known[0])
+        plain = [kind for kind in known if is_text(kind)]
+        return plain[0] if plain else _widest(known)
     try:
         if any(pa.types.is_boolean(kind) for kind in known) or text:
             raise pa.ArrowTypeError("kinds differ")

@@ -41,7 +41,8 @@ def is_source(data: Any) -> bool:
     if library(data):
         return True
     if isinstance(data, list | tuple):
-        return bool(data) and all(is_table(item) for item in data)
+        # Items that are none are named when they are opened.
+        return any(is_table(item) for item in data)
     if isinstance(data, type) or is_table(data):
         return False
     return isinstance(data, Iterator) or _is_function(data)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from bayeslmm.arguments import kind_of
 from bayeslmm.errors import DesignError
 from bayeslmm.sources.frames import no_levels, text_columns, with_text, without_value
 
@@ -78,6 +79,8 @@ class Conforming:
 
     def _check_kind(self, name: str, series: pd.Series, text: bool, where: str, changed: dict[str, Any]) -> None:
         kind, words = kind_of_column(series, text)
+        if kind == "mixed":
+            _check_cells(name, series)
         known = self.seen.get(name)
         if known is not None and known.kind == kind:
             return
@@ -148,6 +151,15 @@ class Conforming:
         )
 
 
+def _check_cells(name: str, series: pd.Series) -> None:
+    odd = next((value for value in series if not isinstance(value, Hashable)), None)
+    if odd is not None:
+        raise DesignError(
+            f"Column {name!r} holds {kind_of(odd)} in each cell, e.g. {str(odd)[:60]}, which is neither a number nor a "
+            "level. Take what is meant out of it into a column of its own."
+        )
+
+
 def kind_of_column(series: pd.Series, text: bool = False) -> tuple[str, str]:
     """The kind of a column, and its type in words.
 
@@ -175,7 +187,7 @@ def kind_of_column(series: pd.Series, text: bool = False) -> tuple[str, str]:
 
 
 def _missing(kind: str, n: int, series: pd.Series) -> Any:
-    if kind == _NUMBERS:
+    if kind in (_NUMBERS, _BOOLEANS):
         return np.full(n, np.nan)
     if kind.startswith(_LEVELS):
         return no_levels(n)

@@ -20,7 +20,7 @@ from bayeslmm.sources.frames import cut, joined, text_columns, with_text
 from bayeslmm.sources.protocol import most_rows
 
 _PREFIX = "bayeslmm-rows"
-_TEXT = b"bayeslmm text"
+_TEXT, _OBJECTS = b"bayeslmm text", b"bayeslmm objects"
 
 
 class Spool:
@@ -41,6 +41,8 @@ class Spool:
         self._last: pd.DataFrame | None = None
         self._most = most_rows(columns)
         self._bytes = 0
+        # Of categories that no file holds (intervals, periods), by file and column.
+        self._categories: dict[tuple[int, str], pd.CategoricalDtype] = {}
         place = tempfile.gettempdir()
         _clear(place)
         try:
@@ -83,6 +85,12 @@ class Spool:
                 "temporary files emptied? Fit again from a new iterator, or give a function that returns it."
             ) from error
         frame = table.to_pandas(use_threads=False, split_blocks=True)[list(columns)]
+        # Files of columns know no numbers that are objects, which are no numbers to a model.
+        objects = [name for name in json.loads(table.schema.metadata[_OBJECTS]) if name in columns]
+        frame = frame.astype(dict.fromkeys(objects, object)) if objects else frame
+        for name in columns:
+            if (number, name) in self._categories:
+                frame[name] = pd.Categorical.from_codes(frame[name], dtype=self._categories[number, name])
         return with_text(frame, frozenset(json.loads(table.schema.metadata[_TEXT])) & set(columns))
 
     def close(self) -> None:
@@ -96,14 +104,26 @@ class Spool:
         import pyarrow as pa
         from pyarrow import feather
 
+        coded: dict[str, Any] = {}
+        for name, dtype in frame.dtypes.items():
+            odd = isinstance(dtype, pd.CategoricalDtype) and isinstance(
+                dtype.categories.dtype, pd.IntervalDtype | pd.PeriodDtype
+            )
+            if odd:
+                self._categories[self.finished, str(name)] = dtype
+                coded[str(name)] = frame[name].cat.codes
         try:
-            table = pa.Table.from_pandas(frame, preserve_index=False, nthreads=1)
+            table = pa.Table.from_pandas(frame.assign(**coded) if coded else frame, preserve_index=False, nthreads=1)
         except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError) as error:
             raise DesignError(
                 f"A chunk of the {self._name} has values that no file of columns holds ({error}). Convert them to "
                 "numbers or text, or give a function that returns the iterator: it is read twice, and nothing is kept."
             ) from error
-        note = {_TEXT: json.dumps(sorted(text_columns(frame))).encode()}
+        objects = [str(name) for name, dtype in frame.dtypes.items() if pd.api.types.is_object_dtype(dtype)]
+        note = {
+            _TEXT: json.dumps(sorted(text_columns(frame))).encode(),
+            _OBJECTS: json.dumps(objects).encode(),
+        }
         table = table.replace_schema_metadata({**(table.schema.metadata or {}), **note})
         path = self._path(self.finished)
         try:

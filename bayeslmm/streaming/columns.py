@@ -68,6 +68,8 @@ class Columns:
         # Columns whose levels are gathered.
         self.leveled = tuple(dict.fromkeys([*grouped, *self.factors]))
         self._refuse_values()
+        for name in self.factors:
+            checks.check_usable(name, chunk.columns[name])
         found = looks(pieces_of(formula), self.used, question.namespace)
         self.distributions = tuple(Distribution(names, calls) for names, calls in together(found, self.factors))
 

@@ -387,3 +387,35 @@ def test_what_a_library_cannot_read_is_said_in_words() -> None:
     with pytest.raises(DesignError, match=r"polars LazyFrame cannot be read beyond chunk 0 .*the disk is gone"):
         list(checked(open_source(broken), ["y"]).chunks())
     assert not reading_threads()
+
+
+# Chunks without a value.
+
+
+@pytest.mark.parametrize("missing", [np.nan, None, pd.NaT])
+@pytest.mark.parametrize(
+    "known", [["a", "b"], pd.Categorical(["a", "b"]), pd.Categorical([7, 8]), [1.5, 2.0], [True, False], ["", "a"]]
+)
+@pytest.mark.parametrize("most", [1, 3, None])
+@pytest.mark.parametrize("once", [False, True])
+def test_a_column_without_a_value_in_the_first_chunk_is_the_same_in_every_pass(missing, known, most, once) -> None:
+    first, second = pd.DataFrame({"f": [missing] * 4}), pd.DataFrame({"f": known})
+    tables = [first, second, first]
+    source = Checked(open_source(iter(tables) if once else tables), ["f"], most)
+    for _ in range(3):
+        chunks = list(source.chunks())
+        values = [value for chunk in chunks for value in chunk["f"].astype(object)]
+        assert [pd.isna(value) for value in values] == [True] * 4 + [False] * 2 + [True] * 4
+        assert values[4:6] == list(known)
+    assert source.passes == 3
+
+
+def test_a_value_that_goes_missing_is_another_value() -> None:
+    for known in (["", "b"], pd.Categorical(["a", "b"]), [0.0, 1.0], [True, False], list(pd.to_datetime([0, 1]))):
+        with_all, without = (pd.DataFrame({"f": values}) for values in (known, [None, known[1]]))
+        tables = [with_all]
+        source = Checked(open_source(lambda tables=tables: iter(tables)), ["f"])
+        list(source.chunks())
+        tables[0] = without
+        with pytest.raises(DesignError, match="other values"):
+            list(source.chunks())

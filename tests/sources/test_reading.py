@@ -16,6 +16,7 @@ import pytest
 pa = pytest.importorskip("pyarrow")
 ds = pytest.importorskip("pyarrow.dataset")
 
+import bayeslmm as bl  # noqa: E402
 from bayeslmm.errors import DesignError  # noqa: E402
 from bayeslmm.sources import checked, is_source, open_source  # noqa: E402
 from bayeslmm.sources.checking import Checked  # noqa: E402
@@ -292,3 +293,21 @@ def test_what_is_no_table_is_named_with_its_chunk() -> None:
         _ = open_source(iter([])).columns
     with pytest.raises(DesignError, match="gave no table at all"):
         _ = open_source(lambda: iter([])).columns
+
+
+@pytest.mark.parametrize("place", [0, 1, 2])
+@pytest.mark.parametrize("form", [list, tuple, iter, lambda tables: lambda: iter(tables)])
+def test_none_among_tables_is_no_end(form, place) -> None:
+    tables = [pd.DataFrame({"y": [1.0]}), pd.DataFrame({"y": [2.0]})]
+    tables.insert(place, None)
+    data = form(tables)
+    assert is_source(data)
+    with pytest.raises(DesignError, match=rf"Chunk {place} of the .* is None, not a table"):
+        source = open_source(data)
+        assert source.columns == ("y",)
+        list(checked(source, ["y"]).chunks())
+
+
+def test_an_empty_list_is_named_so() -> None:
+    with pytest.raises(DesignError, match=r"data is an empty list, not a data frame\. Pass"):
+        bl.Model("y ~ 1 + (1 | g)", [])
