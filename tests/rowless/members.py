@@ -21,7 +21,7 @@ NOT_TRIED = {"Model.to_pymc", "Model.update", "REMLResult.update", "Model.with_r
 def objects() -> dict[str, Any]:
     model = rowless(calls.model())[0]
     fit = model.fit()
-    post = model.sample(draws=60, chains=2, random_seed=1, progressbar=False)
+    post = model.sample(draws=60, chains=2, keep=["g"], random_seed=1, progressbar=False)
     return {"Model": model, "REMLResult": fit, "Posterior": post, "Comparison": bl.compare(fit, post)}
 
 
