@@ -14,7 +14,7 @@ from ..arguments import calls
 from .rowless import rowless
 
 # Not tried: PyMC takes its time, and data are what these are about.
-NOT_TRIED = {"Model.to_pymc", "Model.update", "REMLResult.update", "Model.with_response"}
+NOT_TRIED = {"Model.to_pymc", "Model.update", "REMLResult.update", "Model.with_response", "Model.from_sums"}
 
 
 @cache
