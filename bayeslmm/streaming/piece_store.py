@@ -72,9 +72,7 @@ class PieceStore:
     def names(self, tasks: Sequence[PieceTask], plan: PassPlan[Any]) -> dict[int, str]:
         """Names of the sums of pieces, by their numbers."""
         common = _hashed((VERSION, np.__version__, pd.__version__, plan))
-        return {
-            task.number: _hashed((common, task.number, task.columns, task.most, _identity(task))) for task in tasks
-        }
+        return {task.number: _hashed((common, task.number, task.columns, task.most, _identity(task))) for task in tasks}
 
     def load(self, name: str) -> Any:
         """Sums, if they are there; None also if the file is damaged."""
