@@ -74,8 +74,8 @@ def cell_sums(
     >>> cells = bl.cell_sums("Yield ~ 1 + (1 | Batch)", bl.load_dataset("Dyestuff"))
     >>> cells.head(2)
       Batch  n  n_missing    mean       ss
-    0     A  5          0  1505.0  11900.0
-    1     B  5          0  1528.0   8630.0
+    0     A  5          0  1505.0  15900.0
+    1     B  5          0  1528.0   4430.0
     >>> model = bl.Model.from_sums("Yield ~ 1 + (1 | Batch)", cells)
     >>> round(model.fit().sigma, 2)
     49.51

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from inspect import signature
 from itertools import chain
 from typing import Any
 
@@ -77,6 +78,7 @@ class CallSource(Stream):
             close(tables)
 
     def _tables(self) -> Iterator[Any]:
+        self._check_arguments()
         found = self._call()
         if is_table(found) or not isinstance(found, Iterable):
             raise DesignError(
@@ -84,6 +86,20 @@ class CallSource(Stream):
                 "generator, with yield), or call it and give what it returns as the data."
             )
         return iter(found)
+
+    def _check_arguments(self) -> None:
+        try:
+            own = signature(self._call)
+        except ValueError:
+            # Functions written in C need not say what they take.
+            return
+        try:
+            own.bind()
+        except TypeError as error:
+            raise DesignError(
+                f"The {self.name} is called without arguments for its tables, which it cannot be: {error}. Call it "
+                "and give what it returns as the data, or give a function of no argument: lambda: function(...)."
+            ) from error
 
 
 class OnceSource(Stream):

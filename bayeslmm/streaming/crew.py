@@ -71,7 +71,7 @@ def in_processes(tasks: list[PieceTask], plan: PassPlan[Any], n_jobs: int) -> It
     from concurrent.futures.process import BrokenProcessPool
 
     from joblib import cpu_count
-    from joblib.externals.loky import get_reusable_executor
+    from joblib.executor import get_memmapping_executor
 
     workers = min(len(tasks), cpu_count() if n_jobs == -1 else n_jobs)
     waiting, running, deaths = list(reversed(tasks)), dict[Any, PieceTask](), 0
@@ -79,7 +79,9 @@ def in_processes(tasks: list[PieceTask], plan: PassPlan[Any], n_jobs: int) -> It
     try:
         while waiting or running:
             if pool is None:
-                pool = get_reusable_executor(workers, timeout=_IDLE, env=dict.fromkeys(_ONE_THREAD, "1"))
+                # Loky's own would be handed to joblib afterwards, which takes it for one of its kind.
+                env = dict.fromkeys(_ONE_THREAD, "1")
+                pool = get_memmapping_executor(workers, timeout=_IDLE, env=env, max_nbytes=None)
             try:
                 # No more than one piece each beside those at work: sums of pieces that wait take memory.
                 while waiting and len(running) <= workers:

@@ -8,6 +8,7 @@ import os
 import pickle
 from collections.abc import Mapping, Sequence
 from dataclasses import is_dataclass
+from functools import cached_property
 from pathlib import Path
 from types import CodeType
 from typing import Any
@@ -103,13 +104,9 @@ class PieceStore:
 
     def names(self, tasks: Sequence[PieceTask], plan: PassPlan[Any]) -> dict[int, str]:
         """Names of the sums of pieces, by their numbers."""
-        import joblib
-
-        common = joblib.hash((VERSION, np.__version__, pd.__version__, plan))
-        common = joblib.hash((common, self._functions)) if any(self._functions) else common
-        return {
-            task.number: joblib.hash((common, task.number, task.columns, task.most, _identity(task))) for task in tasks
-        }
+        common = _hashed((VERSION, np.__version__, pd.__version__, plan))
+        common = _hashed((common, self._functions)) if any(self._functions) else common
+        return {task.number: _hashed((common, task.number, task.columns, task.most, _identity(task))) for task in tasks}
 
     def load(self, name: str) -> Any:
         """Sums, if they are there; None also if the file is damaged."""
@@ -153,6 +150,26 @@ def _content(code: Any) -> Any:
     if not isinstance(code, CodeType):
         return repr(code)
     return code.co_code, code.co_names, [_content(value) for value in code.co_consts]
+
+
+def _hashed(value: Any) -> str:
+    from joblib.hashing import NumpyHasher
+
+    hasher = NumpyHasher("md5")
+    hasher.reducer_override = _as_made
+    return str(hasher.hash(value))
+
+
+def _as_made(obj: Any) -> Any:
+    """An object without its cached properties: parsed formulas are shared, and those of before may have some."""
+    kind = type(obj)
+    cached = {name for name in getattr(obj, "__dict__", ()) if isinstance(getattr(kind, name, None), cached_property)}
+    if not cached or isinstance(obj, type):
+        return NotImplemented
+    function, arguments, state, *rest = obj.__reduce_ex__(3)
+    if not isinstance(state, dict):
+        return NotImplemented
+    return function, arguments, {k: v for k, v in state.items() if k not in cached} or None, *rest
 
 
 def _identity(task: PieceTask) -> Any:

@@ -193,7 +193,7 @@ def test_advice_is_in_the_language_of_the_table(library: str) -> None:
 
 NO_TABLES = {
     "a file": ("clean.csv", "pandas.read_csv('clean.csv')"),
-    "a path": (pathlib.Path("data/clean.parquet"), "pandas.read_parquet('data/clean.parquet')"),
+    "a path": (pathlib.Path("data/clean.xlsx"), "pandas.read_excel('data/clean.xlsx')"),
     "a workbook": ("x.XLSX", "pandas.read_excel('x.XLSX')"),
     "a data set": ("dyestuff", "bl.load_dataset('Dyestuff')"),
     "nearly a data set": ("sleepstudi", "Did you mean bl.load_dataset('sleepstudy')"),
@@ -208,9 +208,7 @@ NO_TABLES = {
     "polars' Series": (pl.Series([1.0]), "several columns"),
     "nothing": (None, "None"),
     "a number": (3, "an int"),
-    "a lazy frame": (pl.LazyFrame({"y": [1.0]}), "data.collect()"),
     "groups": (frame().groupby("g"), "that was grouped"),
-    "a function": (bl.load_dataset, "call it"),
     "a dataset of xarray": (frame().to_xarray(), "data.to_dataframe().reset_index()"),
 }
 
@@ -220,6 +218,32 @@ def test_what_is_no_table_is_told_how_to_become_one(kind: str) -> None:
     data, remedy = NO_TABLES[kind]
     text = refused("y ~ x + (1 | g)", data)
     assert text.startswith("data is ") and "not a data frame" in text and remedy in text
+
+
+# Read chunk by chunk: what is wrong with them, and what is to be done.
+WRONG_SOURCES = {
+    "no such file": (pathlib.Path("data/clean.parquet"), "no file 'data/clean.parquet'", "working folder is"),
+    "no such files": ("data/*.parquet", "data/*.parquet", "working folder is"),
+    "a lazy frame": (pl.LazyFrame({"y": [1.0]}), "'x', which is not a column", "Columns are: y."),
+    "a function of something": (bl.load_dataset, "missing a required argument: 'name'", "Call it and give what"),
+    "a function of a table": (lambda: frame(), "returned a DataFrame", "call it and give what"),
+    "a function of numbers": (lambda: iter([3]), "Chunk 0", "Give pandas, polars or pyarrow tables"),
+    "a function of nothing": (lambda: iter(()), "gave no table", "read before?"),
+}
+
+
+@pytest.mark.parametrize("kind", WRONG_SOURCES)
+def test_what_is_wrong_with_a_source_is_said(kind: str) -> None:
+    data, found, remedy = WRONG_SOURCES[kind]
+    text = refused("y ~ x + (1 | g)", data)
+    assert found in text and remedy in text
+
+
+def test_sources_are_taken_as_tables_are() -> None:
+    memory = bl.Model("y ~ x + (1 | g)", frame()).fit()
+    for data in (pl.LazyFrame(frame()), lambda: iter([frame()[:20], frame()[20:]])):
+        fit = bl.Model("y ~ x + (1 | g)", data, progress=False).fit()
+        assert fit.criterion == pytest.approx(memory.criterion, rel=1e-9)
 
 
 @pytest.mark.parametrize("sep", [";", "\t", "|"])

@@ -14,14 +14,14 @@ from ..arguments import calls
 from .rowless import rowless
 
 # Not tried: PyMC takes its time, and data are what these are about.
-NOT_TRIED = {"Model.to_pymc", "Model.update", "REMLResult.update", "Model.with_response"}
+NOT_TRIED = {"Model.to_pymc", "Model.update", "REMLResult.update", "Model.with_response", "Model.from_sums"}
 
 
 @cache
 def objects() -> dict[str, Any]:
     model = rowless(calls.model())[0]
     fit = model.fit()
-    post = model.sample(draws=60, chains=2, random_seed=1, progressbar=False)
+    post = model.sample(draws=60, chains=2, keep=["g"], random_seed=1, progressbar=False)
     return {"Model": model, "REMLResult": fit, "Posterior": post, "Comparison": bl.compare(fit, post)}
 
 

@@ -379,6 +379,15 @@ def test_a_file_that_changes_between_passes(path: Path, tmp_path: Path) -> None:
         summed(SLOPES, source, crew=Crew(kept=piece_store.PieceStore(tmp_path / "kept")), progress=False)
 
 
+def test_processes_are_joblibs_own(path: Path) -> None:
+    """Whoever uses joblib before and after is given workers that it can use."""
+    joblib = pytest.importorskip("joblib")
+    large = np.ones(200_000)
+    for _ in range(2):
+        total(path, Crew(2))
+        assert joblib.Parallel(2)(joblib.delayed(np.sum)(large) for _ in range(3)) == [200_000.0] * 3
+
+
 # Clusters.
 
 
