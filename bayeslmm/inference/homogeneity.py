@@ -122,16 +122,17 @@ def typical_variance(design: Design) -> float:
     """
     if design.sigma is None:
         raise ValueError("a typical residual variance needs residual variances that are known")
-    white = design.whitened(design.X)
+    white, counts = design.whitened(design.X), design.counts
+    weights = np.asarray(design.row_weights if design.row_weights is not None else counts)
+    # Of one of the observations that a row stands for.
+    each = weights / counts
     if design.n <= _DENSE:
         # Orthonormal contrasts lose nothing where one row outweighs all others.
-        root = design.whitened(np.eye(design.n))
         order = _heavy_first(white)
         rest = np.linalg.qr(white[order], mode="complete")[0][:, design.p :]
-        trace = float(((rest.T @ root[order]) ** 2).sum())
+        trace = float(((rest.T * np.sqrt(each[order])) ** 2).sum() + each @ (counts - 1))
     else:
-        weights = np.asarray(design.row_weights if design.row_weights is not None else design.counts)
-        trace = float(weights.sum() - weights @ (np.linalg.qr(white)[0] ** 2).sum(axis=1))
+        trace = float(weights.sum() - each @ (np.linalg.qr(white)[0] ** 2).sum(axis=1))
     return (design.n_observations - design.p) / trace * design.sigma**2
 
 
