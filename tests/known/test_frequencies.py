@@ -23,4 +23,4 @@ def test_i2_of_counted_rows(n: int) -> None:
     found = fit.heterogeneity()
     tau2 = float(fit.varcorr()["vcov"].iloc[0])
     assert found.typical_variance == pytest.approx(typical, rel=1e-10)
-    assert found.I2 == pytest.approx(100.0 * tau2 / (tau2 + typical), rel=1e-10)
+    assert pytest.approx(100.0 * tau2 / (tau2 + typical), rel=1e-10) == found.I2
