@@ -40,7 +40,8 @@ class FitStatus(Enum):
     no_descent = (
         "stopped: no step lowers the criterion although the gradient is not zero. Usually rounding error "
         "from columns that are nearly dependent; rescale or centre predictors and drop redundant ones. With residual= "
-        "also correlations within rounding of 1 or -1",
+        "also correlations within rounding of 1 or -1; where the log determinant is estimated, its error "
+        "(store='packed' has none)",
         False,
     )
     unbounded = (
