@@ -357,7 +357,7 @@ def check(target: SurrogateTarget, sample: Weighted, count: int, rng: np.random.
 def estimated_error(target: Target, sample: Weighted) -> float | None:
     """Standard error of a difference of log densities across the posterior whose log determinants are estimated."""
     cp, weights = target.cp, normalised(sample.log_weights)
-    if cp.plan.store not in ("anchored", "stochastic"):
+    if not cp.plan.estimated:
         return None
     x = sample.points.x
     centre = weights @ x

@@ -90,7 +90,7 @@ class Structure:
 
 def describe_structure(cp: CrossProducts) -> Structure:
     """Structure of the cross-products of a design."""
-    later = "operator" if cp.plan.store in ("packed", "anchored", "stochastic") else "nested"
+    later = "operator" if cp.plan.operator else "nested"
     roles = ["level by level" if k == 0 else later if k < cp.plan.chain else "dense" for k in range(len(cp.blocks))]
     blocks = tuple(
         BlockStructure(b.grouping.name, b.n_levels, b.size, role) for b, role in zip(cp.blocks, roles, strict=True)

@@ -6,9 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from scipy import sparse
 
 from bayeslmm.likelihood.chain_sums import ChainSums
 from bayeslmm.likelihood.conditional import internal_beta
+from bayeslmm.likelihood.crossed_sums import CrossedSums
 from bayeslmm.likelihood.crossproducts import CrossProducts
 from bayeslmm.likelihood.level_sums import LevelSums
 from bayeslmm.types import FloatArray, IntArray
@@ -38,6 +40,8 @@ def level_pairs(cp: CrossProducts, a: int, b: int) -> Pairs:
         return _in_levels(sums, a, b)
     if isinstance(sums, ChainSums):
         return _in_chain(sums, a, b)
+    if isinstance(sums, CrossedSums):
+        return _in_operator(sums, a, b)
     raise TypeError("sums of an unknown kind")
 
 
@@ -50,6 +54,11 @@ def fixed_products(cp: CrossProducts, a: int) -> FloatArray:
         if a == 0:
             return np.asarray(sums.R.mT @ sums.E[:, :, q2:])
         return _trailing(sums)[_span(cp, a), q2:].reshape(shape)
+    if isinstance(sums, CrossedSums):
+        if a == 0:
+            return np.asarray(sums.R.mT @ sums.fixed)
+        between = sums.cells.rows().T @ sums.fixed.reshape(-1, cp.p + 1)
+        return np.asarray((sums.within + between)[sums.others[a - 1][1]]).reshape(shape)
     if not isinstance(sums, ChainSums):
         raise TypeError("sums of an unknown kind")
     chain, q = sums.plan.chain, sums.q_dense
@@ -66,6 +75,9 @@ def squares_of_fixed(cp: CrossProducts) -> FloatArray:
     sums = cp.sums
     if isinstance(sums, LevelSums):
         return np.asarray(_trailing(sums)[cp.q_trailing :, cp.q_trailing :])
+    if isinstance(sums, CrossedSums):
+        flat = sums.fixed.reshape(-1, cp.p + 1)
+        return np.asarray(sums.D + flat.T @ flat)
     if not isinstance(sums, ChainSums):
         raise TypeError("sums of an unknown kind")
     flat = sums.fixed.reshape(-1, cp.p + 1)
@@ -124,8 +136,25 @@ def _in_chain(sums: ChainSums, a: int, b: int) -> Pairs:
     return _diagonal(rows, levels) if a == b else _occurring(rows, levels)
 
 
-def _cells(sums: ChainSums, own: slice, levels: int) -> Pairs:
-    """Of the first member with a crossed factor: only what is stored occurs."""
+def _in_operator(sums: CrossedSums, a: int, b: int) -> Pairs:
+    if a == b == 0:
+        return _alone(sums.R.mT @ sums.R)
+    block, own = sums.others[b - 1]
+    if a == 0:
+        return _cells(sums, own, block.n_levels)
+    if a == b:
+        return _alone(sums.diagonal_tiles[b - 1])
+    first, rows = sums.others[a - 1]
+    entries = sparse.coo_array(sums.products[rows, own])
+    i, j = entries.coords
+    pairs, place = np.unique(i // first.size * block.n_levels + j // block.size, return_inverse=True)
+    out = np.zeros((pairs.size, first.size, block.size))
+    out[place, i % first.size, j % block.size] = entries.data
+    return Pairs(pairs // block.n_levels, pairs % block.n_levels, out)
+
+
+def _cells(sums: ChainSums | CrossedSums, own: slice, levels: int) -> Pairs:
+    """Of the first factor with a crossed one: only what is stored occurs."""
     cells, size = sums.cells, (own.stop - own.start) // levels
     inside = (cells.columns >= own.start) & (cells.columns < own.stop)
     level, column = cells.levels[inside], cells.columns[inside] - own.start

@@ -13,6 +13,7 @@ import numpy as np
 from bayeslmm.likelihood.chain_sums import ChainSums
 from bayeslmm.likelihood.conditional import conditional_means, internal_beta
 from bayeslmm.likelihood.criteria import degrees_of_freedom
+from bayeslmm.likelihood.crossed_sums import CrossedSums
 from bayeslmm.likelihood.crossproducts import SummedDesign
 from bayeslmm.likelihood.factor import Factor
 from bayeslmm.likelihood.level_sums import LevelSums
@@ -103,9 +104,23 @@ def _squares(sums: Sums, effects: Sequence[FloatArray], beta: FloatArray) -> tup
         v = np.concatenate([-trailing, -beta, [1.0]])
         left = sums.E @ v - (sums.R @ effects[0][..., None])[..., 0]
         return float((left**2).sum() + v @ sums.D @ v), float((v**2 * np.diagonal(sums.D)).sum())
+    if isinstance(sums, CrossedSums):
+        return _crossed_squares(sums, effects, beta)
     if not isinstance(sums, ChainSums):
         raise TypeError("sums of an unknown kind")
     return _chain_squares(sums, effects, beta)
+
+
+def _crossed_squares(sums: CrossedSums, effects: Sequence[FloatArray], beta: FloatArray) -> tuple[float, float]:
+    fixed = np.append(-beta, 1.0)
+    others = -np.concatenate([own.ravel() for own in effects[1:]])
+    between = sums.cells.times(others[:, None])
+    left = sums.fixed @ fixed + between[..., 0] - (sums.R @ effects[0][..., None])[..., 0]
+    # The products of the other factors have both parts, of which the between part is counted in `left`.
+    within = others @ (sums.products @ others) - float((between**2).sum())
+    own = fixed @ sums.D @ fixed
+    largest = float((others**2 * sums.products.diagonal()).sum() + (fixed**2 * np.diagonal(sums.D)).sum())
+    return float((left**2).sum() + within + own + 2.0 * others @ sums.within @ fixed), largest
 
 
 def _chain_squares(sums: ChainSums, effects: Sequence[FloatArray], beta: FloatArray) -> tuple[float, float]:

@@ -100,11 +100,12 @@ def sum_up(
     response : Response
     log_weight : float
     """
-    sums = _sums(frame, frame_rows(design, frame, columns, response))
+    sums = sums_of(frame, frame_rows(design, frame, columns, response))
     return _settled(SummedDesign(sums, response, log_weight, sigma_unit(design), design, sigma=design.sigma), columns)
 
 
-def _sums(frame: Frame, rows: FrameRows) -> Sums:
+def sums_of(frame: Frame, rows: FrameRows) -> Sums:
+    """Sums of rows, kept as the plan of the frame says."""
     if frame.plan.store == "levels":
         return Levels.of(frame, rows)
     if frame.plan.store == "hierarchy":

@@ -11,6 +11,7 @@ import numpy as np
 from bayeslmm.design.design import Design
 from bayeslmm.design.grouping import Grouping
 from bayeslmm.design.row_arrays import RowArray, product_by_row
+from bayeslmm.errors import StorageError
 from bayeslmm.likelihood.columns import Basis, Response
 from bayeslmm.likelihood.crossproducts import SummedDesign
 from bayeslmm.likelihood.frame import Frame
@@ -86,7 +87,19 @@ def summed_elsewhere(cp: SummedDesign) -> SummedDesign | None:
 
 
 def sums_without_rows(cp: SummedDesign) -> tuple[Sums, Response]:
-    """What a file keeps of cross-products on a design without rows: the names of levels are in the design."""
+    """What a file keeps of cross-products on a design without rows: the names of levels are in the design.
+
+    Raises
+    ------
+    StorageError
+        Crossed factors that are kept as an operator.
+    """
+    if cp.plan.operator:
+        raise StorageError(
+            f"The sums of crossed factors with store={cp.plan.store!r} are not kept in files, and the rows they were "
+            "made of are not in memory. Make the model again from the rows, or, where its dense matrix fits into "
+            "memory, with store='hierarchy', whose sums are kept."
+        )
     known = cp.design.groupings
     blocks = tuple(
         replace(block, grouping=Grouping(block.grouping.name, np.zeros(0, dtype=np.int64), ()))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, cast
 
 from bayeslmm.design.design import Store
 from bayeslmm.design.grouping import Grouping, parents
@@ -19,6 +19,8 @@ DENSE = 120
 SQUARE, PACKED = 5_000, 12_000
 
 type Kept = Literal["levels", "hierarchy", "packed", "anchored", "stochastic"]
+# Stores in which nothing is filled in.
+OPERATORS = ("packed", "anchored", "stochastic")
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,16 @@ class Elimination:
     chain: int
     up: tuple[tuple[IntArray, ...], ...]
     store: Kept
+
+    @property
+    def operator(self) -> bool:
+        """Whether all factors but the first are an operator."""
+        return self.store in OPERATORS
+
+    @property
+    def estimated(self) -> bool:
+        """Whether log determinants are estimated."""
+        return self.operator and self.store != "packed"
 
 
 def plan(
@@ -71,8 +83,8 @@ def plan(
     few = sum(sizes) - sizes[by_size[0]] <= DENSE
     if store == "levels" or (store == "auto" and few):
         return Elimination(tuple(by_size), 1, ((),), "levels")
-    if len(sizes) > 1 and store in ("packed", "anchored", "stochastic"):
-        return _operator(by_size, store)
+    if len(sizes) > 1 and store in OPERATORS:
+        return _operator(by_size, cast(Kept, store))
     chain = [by_size[0]]
     for i in by_size[1:]:
         if nested(groupings[chain[-1]], groupings[i]) is not None:

@@ -150,8 +150,7 @@ def _gap(criterion: Criterion, result: NewtonResult) -> tuple[float, float]:
         gap, bound = recheck_sums.recheck_residual_of_sums(cp, factors, factor, criterion.reml)
         return gap, max(bound, TOLD)
     # A log determinant that is estimated states its own error.
-    estimated = cp.plan.store in ("anchored", "stochastic")
-    if cp.design.facts is None and (estimated or dense_size(cp) > _DENSE):
+    if cp.design.facts is None and (cp.plan.estimated or dense_size(cp) > _DENSE):
         gap, bound = recheck_residual(cp, factors, criterion.factor(result.x, factors), criterion.reml)
         return gap, max(bound, TOLD)
     value = float(profiled(cp, criterion.factor(result.x, factors), criterion.reml)[0])

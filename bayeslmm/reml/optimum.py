@@ -235,7 +235,7 @@ def optimise(
     if result.ending is Ending.converged:
         result = find_lower(criterion, result, starts, solve)
     said = None
-    if cp.plan.store in ("anchored", "stochastic"):
+    if cp.plan.estimated:
         criterion, result, points = anchored.refine(criterion, result, max_evaluations)
         if points:
             result = snap(criterion, result, max_evaluations)

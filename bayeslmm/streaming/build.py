@@ -12,7 +12,7 @@ from bayeslmm.design.build import check_text, own_names, read_formula
 from bayeslmm.design.choice import chosen_structures
 from bayeslmm.design.covariance import CovarianceStructure
 from bayeslmm.design.data import used_columns
-from bayeslmm.design.design import Store
+from bayeslmm.design.design import STORES, Store
 from bayeslmm.design.estimable import combinations
 from bayeslmm.design.formula import Formula
 from bayeslmm.design.padding import NaAction, check_na_action
@@ -87,7 +87,7 @@ def summed(
     check_text(formula)
     choice("saturated", saturated, ("error", "allow"), DesignError)
     choice("rank_deficient", rank_deficient, ("drop", "error"), DesignError)
-    store = choice("store", store, ("auto", "levels", "hierarchy"), DesignError)
+    store = choice("store", store, STORES, DesignError)
     available = list(source.columns)
     parsed, parts, _ = read_formula(formula, residual, residual_sd, available, (weights, frequency, residual_sd))
     _refuse_unknown(parsed, bool(parts), residual, na_action)

@@ -12,6 +12,7 @@ import pandas as pd
 from bayeslmm.likelihood.frame import Frame
 from bayeslmm.likelihood.frame_rows import FrameRows
 from bayeslmm.likelihood.levels import Levels
+from bayeslmm.likelihood.reduction import sums_of
 from bayeslmm.streaming.coordinates import ColumnCoordinates
 from bayeslmm.streaming.evaluated import EvaluatedColumns, Training, evaluated
 from bayeslmm.streaming.group_facts import FactsPlan, GroupFacts
@@ -25,7 +26,7 @@ from bayeslmm.types import FloatArray, IntArray
 _MOST_NUMBERS = 8_000_000
 # Rows of a chunk for each level from where on they are first reduced by themselves, which rounds less.
 _ALONE = 8
-# Rows that are summed together where sums are kept as a hierarchy.
+# Rows that are summed together where more than one block is eliminated.
 _TOGETHER = 1_000_000
 
 
@@ -151,12 +152,12 @@ class LevelPartial:
 
 
 @dataclass
-class HierarchyPartial:
-    """Sums kept as a hierarchy.
+class WaitingPartial:
+    """Sums of which many rows at a time are taken up: hierarchies, operators.
 
     Attributes
     ----------
-    sums : Hierarchy or None
+    sums : Sums or None
     waiting : list of FrameRows
         Rows that are summed once there are enough.
     rows : int
@@ -178,22 +179,20 @@ class HierarchyPartial:
 
     def settle(self, frame: Frame) -> None:
         """Sum the rows that wait."""
-        from bayeslmm.likelihood.hierarchy import Hierarchy
-
         if not self.waiting and self.sums is not None:
             return
-        own = Hierarchy.of(frame, _joined(frame, self.waiting))
+        own = sums_of(frame, _joined(frame, self.waiting))
         self.sums, self.waiting = own if self.sums is None else self.sums.on(frame).merge(own), []
 
-    def merge(self, other: HierarchyPartial) -> HierarchyPartial:
+    def merge(self, other: WaitingPartial) -> WaitingPartial:
         """Rows of both."""
         beside = _beside(self, other)
         frame = next((part.sums.frame for part in (self, other) if part.sums is not None), None)
         if frame is None:
-            return HierarchyPartial(None, [*self.waiting, *other.waiting], self.rows + other.rows, *beside)
+            return WaitingPartial(None, [*self.waiting, *other.waiting], self.rows + other.rows, *beside)
         self.settle(frame)
         other.settle(frame)
-        return HierarchyPartial(self.sums.merge(other.sums.on(frame)), [], self.rows + other.rows, *beside)
+        return WaitingPartial(self.sums.merge(other.sums.on(frame)), [], self.rows + other.rows, *beside)
 
     def finish(self, frame: Frame, reference: FloatArray | None) -> Any:
         """The sums."""
@@ -202,7 +201,7 @@ class HierarchyPartial:
 
 
 def _beside(
-    one: LevelPartial | HierarchyPartial, other: LevelPartial | HierarchyPartial
+    one: LevelPartial | WaitingPartial, other: LevelPartial | WaitingPartial
 ) -> tuple[GroupFacts | None, Histograms | None]:
     """What is counted beside the sums, of the rows of both."""
     facts = one.facts.merge(other.facts) if one.facts and other.facts else None
@@ -246,13 +245,13 @@ class SumsPlan:
     facts: FactsPlan | None = None
     ranges: dict[str, tuple[float, float]] = field(default_factory=dict)
 
-    def empty(self) -> LevelPartial | HierarchyPartial:
+    def empty(self) -> LevelPartial | WaitingPartial:
         """Of no rows."""
         frame = self.on.frame
         facts = None if self.facts is None else self.facts.empty()
         histograms = Histograms(self.ranges) if self.ranges else None
-        if frame.plan.store == "hierarchy":
-            return HierarchyPartial(facts=facts, histograms=histograms)
+        if frame.plan.store != "levels":
+            return WaitingPartial(facts=facts, histograms=histograms)
         first, m = frame.blocks[0], frame.q_trailing + frame.p + 1
         factors = np.zeros((first.n_levels, first.size, first.size + m))
         return LevelPartial(factors, np.zeros((m, m)), facts=facts, histograms=histograms)
