@@ -6,18 +6,16 @@ are always the same, so that results do not depend on how many processors there 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import cache
 from itertools import pairwise
-from types import ModuleType
 
 import numpy as np
 from scipy import sparse
 from scipy.linalg import lapack
 
 from bayeslmm.likelihood import small
-from bayeslmm.likelihood.kernels import Cells
+from bayeslmm.likelihood.kernels import Cells, done
 from bayeslmm.types import FloatArray, IntArray
 
 _PARTS = 4
@@ -25,16 +23,6 @@ _PARTS = 4
 _FEW = 200_000
 # Rows of a packed triangle that are unpacked at a time without numba.
 _ROWS = 256
-
-
-@cache
-def _compiled() -> ModuleType | None:
-    try:
-        from bayeslmm.likelihood import _numba_crossed
-    except Exception:
-        # As in `kernels`: each reason has its own exception.
-        return None
-    return _numba_crossed
 
 
 def workers() -> int:
@@ -46,15 +34,13 @@ def workers() -> int:
     return max(1, min(_PARTS, int(getattr(config, "NUMBA_NUM_THREADS", 1))))
 
 
-def _side_by_side(tasks: list[Callable[[], None]]) -> None:
+def _side_by_side(name: str, tasks: Sequence[tuple[object, ...]]) -> bool:
+    """Whether a compiled loop did its work on the arguments of every task, as `kernels.done`."""
     threads = min(workers(), len(tasks))
     if threads < 2:
-        for task in tasks:
-            task()
-        return
+        return all(done(name, *task) for task in tasks)
     with ThreadPoolExecutor(threads) as pool:
-        for done in [pool.submit(task) for task in tasks]:
-            done.result()
+        return all(future.result() for future in [pool.submit(done, name, *task) for task in tasks])
 
 
 def _parts(cells: Cells) -> list[tuple[int, int]]:
@@ -69,21 +55,11 @@ def _parts(cells: Cells) -> list[tuple[int, int]]:
 
 def explained_products(cells: Cells, middle: FloatArray, right: FloatArray) -> FloatArray:
     """``sum_l E_l' middle_l E_l right`` for right (q, k)."""
-    compiled, right = _compiled(), np.ascontiguousarray(right)
-    if compiled is not None:
-        parts = _parts(cells)
-        out = np.zeros((len(parts), *right.shape))
-        arrays = cells.starts, cells.columns, cells.values, middle, right
-
-        def task(i: int, a: int, b: int) -> Callable[[], None]:
-            return lambda: compiled.explain(a, b, *arrays, out[i])
-
-        try:
-            _side_by_side([task(i, a, b) for i, (a, b) in enumerate(parts)])
-            return np.asarray(out.sum(axis=0)) if len(parts) > 1 else out[0]
-        except Exception:
-            # What cannot be compiled, or read from a cache, has begun nothing that is kept.
-            pass
+    right, parts = np.ascontiguousarray(right), _parts(cells)
+    out = np.zeros((len(parts), *right.shape))
+    arrays = cells.starts, cells.columns, cells.values, middle, right
+    if _side_by_side("explain", [(a, b, *arrays, own) for (a, b), own in zip(parts, out, strict=True)]):
+        return np.asarray(out.sum(axis=0)) if len(parts) > 1 else out[0]
     return cells.transposed_times(small.dot(middle, cells.times(right)))
 
 
@@ -100,18 +76,11 @@ def packed_places(rows: IntArray, columns: IntArray, half: int) -> IntArray:
 
 def add_outer_packed(cells: Cells, out: FloatArray, half: int, sign: float) -> None:
     """Add ``sign sum_l V_l' V_l`` to a full packed lower triangle."""
-    compiled = _compiled()
-    if compiled is not None:
-        parts = 1 if cells.columns.size < _FEW else _PARTS
-        arrays = cells.starts, cells.columns, cells.values, sign, half, out
-
-        def task(i: int) -> Callable[[], None]:
-            return lambda: compiled.add_outer_packed(i, parts, *arrays)
-
-        _side_by_side([task(i) for i in range(parts)])
-        return
-    rows = cells.rows()
-    add_sparse(out, rows.T @ rows, half, sign)
+    parts = 1 if cells.columns.size < _FEW else _PARTS
+    arrays = cells.starts, cells.columns, cells.values, sign, half, out
+    if not _side_by_side("add_outer_packed", [(i, parts, *arrays) for i in range(parts)]):
+        rows = cells.rows()
+        add_sparse(out, rows.T @ rows, half, sign)
 
 
 def add_sparse(out: FloatArray, symmetric: sparse.sparray, half: int, sign: float = 1.0) -> None:
@@ -125,14 +94,8 @@ def packed_forms(cells: Cells, table: FloatArray, half: int) -> FloatArray:
     """``V_l table V_l'`` (J, c, c) from a full packed lower triangle."""
     J, c = cells.starts.size - 1, cells.values.shape[1]
     out = np.zeros((J, c, c))
-    compiled = _compiled()
-    if compiled is not None:
-        arrays = cells.starts, cells.columns, cells.values, table, half, out
-
-        def task(a: int, b: int) -> Callable[[], None]:
-            return lambda: compiled.packed_forms(a, b, *arrays)
-
-        _side_by_side([task(a, b) for a, b in _parts(cells)])
+    arrays = cells.starts, cells.columns, cells.values, table, half, out
+    if _side_by_side("packed_forms", [(a, b, *arrays) for a, b in _parts(cells)]):
         return out
     full = unpacked(table, half)[: cells.width, : cells.width]
     for a in range(c):

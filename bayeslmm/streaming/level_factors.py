@@ -7,26 +7,14 @@ lose no digits, whatever the order of the rows, and factors of some rows are row
 
 from __future__ import annotations
 
-from functools import cache
-from types import ModuleType
-
 import numpy as np
 
+from bayeslmm.likelihood.kernels import done
 from bayeslmm.likelihood.within import grouped_qr, split_columns
 from bayeslmm.types import FloatArray, IntArray
 
 # As in `likelihood.within`: a column whose part outside the earlier ones is below this share is rounding.
 _DEPENDENT = 1e-12
-
-
-@cache
-def _compiled() -> ModuleType | None:
-    try:
-        from bayeslmm.streaming import _numba_kernels
-    except Exception:
-        # Not there, or of another version than NumPy or LLVM, or its settings are no good: each has its own exception.
-        return None
-    return _numba_kernels
 
 
 def rotate_into(factors: FloatArray, codes: IntArray, rows: FloatArray) -> FloatArray:
@@ -46,9 +34,7 @@ def rotate_into(factors: FloatArray, codes: IntArray, rows: FloatArray) -> Float
         Rows whose cross-products are what was added to the within part.
     """
     c = factors.shape[1]
-    compiled = _compiled()
-    if compiled is not None:
-        compiled.rotate_rows(codes, rows, factors)
+    if done("rotate_rows", codes, rows, factors):
         return rows[:, c:]
     return _rotated_by_level(factors, codes, rows)
 

@@ -12,8 +12,7 @@ import pytest
 import bayeslmm as bl
 from bayeslmm.design.build import build_design
 from bayeslmm.design.grouping import Grouping
-from bayeslmm.likelihood import SummedDesign, cross_products, derivatives, evaluate, profiled
-from bayeslmm.likelihood import crossed_kernels as kernels
+from bayeslmm.likelihood import SummedDesign, cross_products, derivatives, evaluate, kernels, profiled
 from bayeslmm.likelihood.conditional import conditional_means, conditional_variances
 from bayeslmm.likelihood.crossed import Crossed
 from bayeslmm.likelihood.crossed_lanczos import log_det, make_probes

@@ -11,7 +11,7 @@ import pytest
 
 import bayeslmm as bl
 from bayeslmm.design import build_design
-from bayeslmm.likelihood import cross_products
+from bayeslmm.likelihood import cross_products, kernels
 from tests.streaming.chunked import chunked, one_by_one, parts, same_criterion
 
 
@@ -142,9 +142,7 @@ def test_a_level_that_comes_in_the_last_chunk_only() -> None:
 
 
 def test_many_levels_without_compiled_loops(monkeypatch: pytest.MonkeyPatch) -> None:
-    from bayeslmm.streaming import level_factors
-
-    monkeypatch.setattr(level_factors, "_compiled", lambda: None)
+    monkeypatch.setattr(kernels, "_compiled", lambda: None)
     for name in ("slopes", "crossed", "constant within levels", "weights"):
         formula, arguments = FORMULAS[name]
         one = cross_products(build_design(formula, data(), **arguments))
