@@ -378,15 +378,7 @@ def _checked(
     design: Design, saturated: str, rank_deficient: str, formula: Formula, columns: Mapping[str, pd.Series]
 ) -> Design:
     choice("saturated", saturated, ("error", "allow"), DesignError)
-    if choice("rank_deficient", rank_deficient, ("drop", "error"), DesignError) == "error" and design.aliased:
-        raise DesignError(
-            f"The fixed part is rank deficient: {', '.join(design.aliased)} can be computed from the columns before, "
-            "so that the data cannot tell their coefficients apart, and rank_deficient='error' does not allow to leave "
-            "them out. Change the formula, or use rank_deficient='drop'."
-        )
-    check_size(design)
-    check_blocks(design.sizes)
-    check_labels(design)
+    check_parts(design, choice("rank_deficient", rank_deficient, ("drop", "error"), DesignError))
     limited = None if design.residual.names else dominant.limited(design)
     design = design if limited is None else replace(design, residual=with_precisions(design.residual, limited))
     if saturated == "error":
@@ -398,13 +390,25 @@ def _checked(
     return replace(design, notes=Notes(PendingNotes(design, formula, columns)))
 
 
-def check_size(design: Design) -> None:
-    """Refuse as many fixed effects as observations.
+def check_parts(design: Design, rank_deficient: str) -> None:
+    """Refuse columns that others span, where these are not to be left out, and parts of impossible sizes or names.
 
     Raises
     ------
     DesignError
     """
+    if rank_deficient == "error" and design.aliased:
+        raise DesignError(
+            f"The fixed part is rank deficient: {', '.join(design.aliased)} can be computed from the columns before, "
+            "so that the data cannot tell their coefficients apart, and rank_deficient='error' does not allow to leave "
+            "them out. Change the formula, or use rank_deficient='drop'."
+        )
+    _check_size(design)
+    check_blocks(design.sizes)
+    check_labels(design)
+
+
+def _check_size(design: Design) -> None:
     if design.n_observations <= design.p:
         raise DesignError(
             f"{design.n_observations} complete row(s) are not enough for {design.p} fixed effects: nothing is left to "

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from bayeslmm.arguments import kind_of
 from bayeslmm.design.build import build_design
 from bayeslmm.design.cell_sums import CellSums, SumColumns, read_sums, stand_in
 from bayeslmm.design.design import Design
@@ -18,7 +17,7 @@ from bayeslmm.design.formula import parse_formula
 from bayeslmm.design.lazy import Labels, LabelsByReason
 from bayeslmm.design.names import literal
 from bayeslmm.design.tables import open_table, to_pandas
-from bayeslmm.errors import DesignError, FormulaError
+from bayeslmm.errors import DesignError
 from bayeslmm.types import FloatArray, IntArray
 
 
@@ -43,8 +42,6 @@ def build_from_sums(formula: str, frame: pd.DataFrame, columns: SumColumns, argu
     ------
     FormulaError, DesignError
     """
-    if not isinstance(formula, str):
-        raise FormulaError(f"The formula is {kind_of(formula)}, not a string such as 'y ~ x + (x | g)'.")
     response = response_name(formula)
     sums = read_sums(frame, columns)
     _check_response(response, columns, frame)

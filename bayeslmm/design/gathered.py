@@ -10,14 +10,14 @@ from typing import Any
 import pandas as pd
 
 from bayeslmm.arguments import flag, kind_of
-from bayeslmm.design.build import own_names, read_formula
+from bayeslmm.design.build import check_text, own_names, read_formula
 from bayeslmm.design.cell_sums import SumColumns
 from bayeslmm.design.data import check_response_column, used_columns
 from bayeslmm.design.design import Design
 from bayeslmm.design.from_sums import build_from_sums, response_name
 from bayeslmm.design.per_row import PerRowArguments
 from bayeslmm.design.tables import open_table, to_pandas
-from bayeslmm.errors import BayesLMMError, BayesLMMWarning, DesignError, FormulaError
+from bayeslmm.errors import BayesLMMError, BayesLMMWarning, DesignError
 
 # Columns of the table of cells, `sources.Source.group_by`.
 COLUMNS = SumColumns(n="n", mean="mean", ss="ss", n_missing="n_missing")
@@ -88,8 +88,7 @@ def gathered(formula: str, data: Any, arguments: Mapping[str, Any]) -> pd.DataFr
     """The same with the arguments of `build_design`."""
     from bayeslmm.sources import is_source, open_source, text_columns
 
-    if not isinstance(formula, str):
-        raise FormulaError(f"The formula is {kind_of(formula)}, not a string such as 'y ~ x + (x | g)'.")
+    check_text(formula)
     if not is_source(data):
         table, available = open_table(data)
         response, keys = cell_columns(formula, available, arguments)

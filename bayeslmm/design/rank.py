@@ -14,7 +14,7 @@ from bayeslmm.types import FloatArray, IntArray
 _DEPENDENT = 1e-7
 _ROUNDING = 1e-13
 # Numbers as they are stored are off by 0.29 of the distance to the next (root mean square): this much says nothing.
-_STORED = 0.4
+STORED = 0.4
 _GRAM_CLEAR = 1e-6
 # Rows looked at first of a long matrix, and the share of a column that has to be left outside the others in them.
 _SAMPLE = 2000
@@ -47,17 +47,32 @@ def independent_columns(X: FloatArray) -> IntArray:
     gram = scaled.T @ scaled
     if usable.all() and p and np.linalg.eigvalsh(gram)[0] > max(_GRAM_CLEAR, stored.max() ** 2):
         return np.arange(p)
-    keep: list[int] = []
-    basis = np.empty((X.shape[0], 0))
     spread = np.linalg.norm(scaled - scaled.mean(axis=0), axis=0)
-    for j in np.flatnonzero(usable):
+    return not_spanned(scaled, spread, stored)
+
+
+def not_spanned(scaled: FloatArray, spread: FloatArray, stored: FloatArray) -> IntArray:
+    """Positions of columns (n, p), of length 1 or 0, that no earlier ones span.
+
+    Parameters
+    ----------
+    scaled : FloatArray, shape (n, p)
+        Rows, or vectors with the same lengths and angles.
+    spread : FloatArray, shape (p,)
+        Their lengths about the means.
+    stored : FloatArray, shape (p,)
+        What the rounding of stored numbers is of their lengths.
+    """
+    keep: list[int] = []
+    basis = np.empty((scaled.shape[0], 0))
+    for j in np.flatnonzero((scaled**2).sum(axis=0) > 0):
         rest = scaled[:, j]
         for _ in range(2):
             rest = rest - basis @ (basis.T @ rest)
-        length = float(np.linalg.norm(rest))
-        if length > max(_DEPENDENT * spread[j], _ROUNDING, stored[j]):
+        left = float(np.linalg.norm(rest))
+        if left > max(_DEPENDENT * spread[j], _ROUNDING, stored[j]):
             keep.append(int(j))
-            basis = np.column_stack([basis, rest / length])
+            basis = np.column_stack([basis, rest / left])
     return np.array(keep, dtype=np.int64)
 
 
@@ -77,7 +92,7 @@ def _well_conditioned(X: FloatArray) -> bool:
     length = np.sqrt(gram.diagonal())
     shortest = float(length.min())
     # Numbers as they are stored are off by less than half a unit of the last digit of the largest.
-    stored = _STORED * _UNIT * size * math.sqrt(n)
+    stored = STORED * _UNIT * size * math.sqrt(n)
     if not shortest > _SQUARES[0]:
         return False
     smallest = float(direct.eigenvalues(gram / (length * length[:, None]))[0])
@@ -107,7 +122,7 @@ def _centre_and_scale(X: FloatArray) -> tuple[FloatArray, FloatArray]:
     # Powers of two, which change no digit: squares of the columns as they are may leave the range of numbers.
     columns = np.ldexp(columns, -np.frexp(np.abs(columns).max(axis=1, initial=0.0))[1][:, None])
     constant = (columns[:, :1] == columns).all(axis=1)
-    spacing = _STORED * np.sqrt((np.spacing(np.abs(columns)) ** 2).sum(axis=1))
+    spacing = STORED * np.sqrt((np.spacing(np.abs(columns)) ** 2).sum(axis=1))
     if constant[:1].any():
         columns[~constant] -= columns[~constant].mean(axis=1, keepdims=True)
     length = np.sqrt((columns**2).sum(axis=1))

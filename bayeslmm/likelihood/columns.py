@@ -17,9 +17,13 @@ from bayeslmm.types import FloatArray
 
 # Below this smallest eigenvalue of a correlation-like Gram matrix its Cholesky factor has lost half its
 # digits and a QR factorisation of the columns themselves is used instead.
-_GRAM_OK = 1e-8
+GRAM_OK = 1e-8
 # Above this one, columns need no rotation to be well conditioned.
-_GRAM_GOOD = 0.1
+GRAM_GOOD = 0.1
+# Share of the largest that the smallest diagonal entry of a triangular factor has at least, of independent columns.
+DEPENDENT = 1e-10
+# By how much a combination of the columns may miss the constant 1.
+SPANS_ONE = 1e-8
 # A residual that is a smaller share of the response has lost digits in the subtraction and is refined.
 _REFINE = 1e-3
 # Squares of which nothing was lost at the ends of the range of numbers.
@@ -100,14 +104,14 @@ def orthogonalise(columns: FloatArray, weights: FloatArray | None, rotate: bool 
     transform = transform / scale
     gram = (rows @ rows.T if weights is None else (rows * weights) @ rows.T) / n
     smallest = float(gram[0, 0] if c == 1 else direct.eigenvalues(gram)[0])
-    if smallest < _GRAM_GOOD or (rotate and c > 1):
+    if smallest < GRAM_GOOD or (rotate and c > 1):
         upper = _triangular_factor(rows, gram, smallest, weights)
         if upper is None:
             return rescale(columns, weights)
         inverse = direct.triangular_inverse(upper)
         rows, transform = inverse.T @ rows, transform @ inverse
     known = None if constant is None else (constant, float(columns[0, constant]))
-    return Basis(rows.T, transform, known, smallest > _GRAM_GOOD or rotate)
+    return Basis(rows.T, transform, known, smallest > GRAM_GOOD or rotate)
 
 
 def _is_constant(row: FloatArray) -> bool:
@@ -150,13 +154,13 @@ def _triangular_factor(
     rows: FloatArray, gram: FloatArray, smallest: float, weights: FloatArray | None
 ) -> FloatArray | None:
     """Upper R with ``R'R = gram``, or None if the columns are dependent."""
-    if smallest > _GRAM_OK:
+    if smallest > GRAM_OK:
         return direct.cholesky(gram).T
     c, n = rows.shape
     weighted = rows.T if weights is None else (rows * np.sqrt(weights)).T
     upper = np.linalg.qr(weighted / np.sqrt(n), mode="r")
     diagonal = np.abs(np.diagonal(upper))
-    if upper.shape[0] < c or diagonal.min() < 1e-10 * max(diagonal.max(), 1e-300):
+    if upper.shape[0] < c or diagonal.min() < DEPENDENT * max(diagonal.max(), 1e-300):
         return None
     return np.asarray(upper)
 
@@ -207,7 +211,7 @@ def residualise(y: FloatArray, basis: Basis, weights: FloatArray | None) -> Resp
     one = basis.one
     if one is None:
         one = direct.solve(gram, weighted.sum(axis=0))
-        one = one if np.abs(X @ one - 1.0).max() < 1e-8 else None
+        one = one if np.abs(X @ one - 1.0).max() < SPANS_ONE else None
     level = 0.0 if one is None else float(y[0])
     residual = y - level
     drift = 0.0

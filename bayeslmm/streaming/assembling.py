@@ -6,15 +6,12 @@ from dataclasses import replace
 
 import numpy as np
 
-from bayeslmm.design.build import check_size
+from bayeslmm.design.build import check_parts
 from bayeslmm.design.design import Design, RandomTerm, Store
 from bayeslmm.design.recipe import recipe_of_columns
 from bayeslmm.design.reference import ReferenceData
 from bayeslmm.design.row_facts import RowFacts
 from bayeslmm.design.saturated import check_identified
-from bayeslmm.design.size import check_blocks
-from bayeslmm.design.variances import check_labels
-from bayeslmm.errors import DesignError
 from bayeslmm.residual import KnownVariances, Residual, make_residual
 from bayeslmm.streaming.checks import dropped_rows
 from bayeslmm.streaming.group_facts import GroupFacts
@@ -128,14 +125,6 @@ def check(design: Design, measured: MeasuredRows, saturated: str, rank_deficient
     ------
     DesignError
     """
-    if rank_deficient == "error" and design.aliased:
-        raise DesignError(
-            f"The fixed part is rank deficient: {', '.join(design.aliased)} can be computed from the columns before, "
-            "so that the data cannot tell their coefficients apart, and rank_deficient='error' does not allow to leave "
-            "them out. Change the formula, or use rank_deficient='drop'."
-        )
-    check_size(design)
-    check_blocks(design.sizes)
-    check_labels(design)
+    check_parts(design, rank_deficient)
     if saturated == "error":
         check_identified(design, measured.question.formula, {})

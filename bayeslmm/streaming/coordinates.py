@@ -7,19 +7,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bayeslmm.likelihood.columns import Basis, Response
+from bayeslmm.design.rank import STORED, not_spanned
+from bayeslmm.likelihood.columns import DEPENDENT, GRAM_GOOD, GRAM_OK, SPANS_ONE, Basis, Response
 from bayeslmm.numerics import direct
 from bayeslmm.streaming.triangle import Triangle, upper
 from bayeslmm.types import BoolArray, FloatArray, IntArray
-
-# As in `likelihood.columns`: when a Gram matrix is too ill-conditioned for a Cholesky factor, and when columns are good
-# as they are.
-_GRAM_OK, _GRAM_GOOD = 1e-8, 0.1
-_DEPENDENT_FACTOR = 1e-10
-# As in `design.rank`: shares of the length about the mean and about zero below which a column depends on earlier ones,
-# and the rounding of stored numbers.
-_DEPENDENT, _ROUNDING, _STORED = 1e-7, 1e-13, 0.4
-_SPANS_ONE = 1e-8
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,13 +106,13 @@ def orthogonalised(triangle: Triangle, places: Sequence[int], rotate: bool = Tru
     matrix = np.diag(1.0 / scale)
     gram = V.T @ V / n
     smallest = float(gram[0, 0] if c == 1 else direct.eigenvalues(gram)[0])
-    if smallest < _GRAM_GOOD or (rotate and c > 1):
-        R = np.asarray(np.linalg.cholesky(gram).T) if smallest > _GRAM_OK else upper(V / np.sqrt(n))
+    if smallest < GRAM_GOOD or (rotate and c > 1):
+        R = np.asarray(np.linalg.cholesky(gram).T) if smallest > GRAM_OK else upper(V / np.sqrt(n))
         diagonal = np.diagonal(R)
-        if smallest <= _GRAM_OK and diagonal.min() < _DEPENDENT_FACTOR * max(diagonal.max(), 1e-300):
+        if smallest <= GRAM_OK and diagonal.min() < DEPENDENT * max(diagonal.max(), 1e-300):
             return rescaled(triangle, places)
         matrix = matrix @ direct.triangular_inverse(R)
-    return ColumnCoordinates(centre, matrix, Basis(none, shift @ matrix, constant, smallest > _GRAM_GOOD or rotate))
+    return ColumnCoordinates(centre, matrix, Basis(none, shift @ matrix, constant, smallest > GRAM_GOOD or rotate))
 
 
 def independent(triangle: Triangle, p: int) -> IntArray:
@@ -137,20 +129,10 @@ def independent(triangle: Triangle, p: int) -> IntArray:
     largest = np.maximum(np.abs(triangle.low[:p]), np.abs(triangle.high[:p]))
     length = np.linalg.norm(V / np.where(largest > 0, largest, 1.0), axis=0) * largest
     length = np.where(length > 0, length, 1.0)
-    stored = _STORED * np.spacing(largest) * np.sqrt(n) / length
+    stored = STORED * np.spacing(largest) * np.sqrt(n) / length
     scaled = V / length
     spread = np.linalg.norm(scaled[1:], axis=0)
-    keep: list[int] = []
-    basis = np.empty((T.shape[0], 0))
-    for j in np.flatnonzero((scaled**2).sum(axis=0) > 0):
-        rest = scaled[:, j]
-        for _ in range(2):
-            rest = rest - basis @ (basis.T @ rest)
-        left = float(np.linalg.norm(rest))
-        if left > max(_DEPENDENT * spread[j], _ROUNDING, stored[j]):
-            keep.append(int(j))
-            basis = np.column_stack([basis, rest / left])
-    return np.array(keep, dtype=np.int64)
+    return not_spanned(scaled, spread, stored)
 
 
 def fitted(triangle: Triangle, fixed: ColumnCoordinates, places: Sequence[int], level: float, drift: float) -> Response:
@@ -178,7 +160,7 @@ def fitted(triangle: Triangle, fixed: ColumnCoordinates, places: Sequence[int], 
         ones = np.zeros(T.shape[0])
         ones[0] = T[0, 0]
         one = np.linalg.lstsq(C, ones)[0]
-        one = one if np.linalg.norm(C @ one - ones) < _SPANS_ONE * T[0, 0] else None
+        one = one if np.linalg.norm(C @ one - ones) < SPANS_ONE * T[0, 0] else None
     if one is None:
         # Nothing may be taken out beforehand that X does not span.
         y[0] += T[0, 0] * (level + drift)
