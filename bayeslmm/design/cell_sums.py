@@ -17,7 +17,7 @@ import pandas as pd
 
 from bayeslmm.arguments import kind_of
 from bayeslmm.design.data import read_numbers, row_names
-from bayeslmm.design.design import Design
+from bayeslmm.design.design import Design, rows_of
 from bayeslmm.design.dropped import SummedCells
 from bayeslmm.design.names import literal
 from bayeslmm.errors import DesignError
@@ -285,7 +285,7 @@ def stand_in(design: Design, mean: FloatArray, ss: FloatArray) -> Design:
     y[lower] -= _above(ss[pair], g, f)
     frequency[upper], frequency[lower] = few[pair], (count - few)[pair]
     _check_resolution(mean, ss, y - mean[rows], frequency)
-    return replace(_repeated(design, rows), y=y, frequency=frequency, cells=SummedCells(first))
+    return replace(rows_of(design, rows), y=y, frequency=frequency, cells=SummedCells(first))
 
 
 def _above(ss: FloatArray, f: FloatArray, g: FloatArray) -> FloatArray:
@@ -303,18 +303,3 @@ def _check_resolution(mean: FloatArray, ss: FloatArray, deviations: FloatArray, 
             f"{kept:.6g} would be left. Subtract a constant such as {np.median(mean):.6g} from the means (and from "
             "the response before summing)."
         )
-
-
-def _repeated(design: Design, rows: IntArray) -> Design:
-    """The design with some rows several times."""
-    return replace(
-        design,
-        y=design.y[rows],
-        X=design.X[rows],
-        terms=tuple(replace(term, Z=term.Z[rows]) for term in design.terms),
-        groupings={name: replace(g, codes=g.codes[rows]) for name, g in design.groupings.items()},
-        residual=design.residual.part(rows),
-        offset=None if design.offset is None else design.offset[rows],
-        index=design.index[rows],
-        frequency=None if design.frequency is None else design.frequency[rows],
-    )

@@ -290,16 +290,19 @@ def expanded(design: Design) -> Design:
     if design.frequency is None:
         return design
     copies = np.repeat(np.arange(design.n), design.frequency)
+    return replace(rows_of(design, copies), frequency=None, all_rows=None, cells=None)
+
+
+def rows_of(design: Design, rows: IntArray) -> Design:
+    """The design with some of its rows, in any order and any number of times; levels are those of all."""
     return replace(
         design,
-        y=design.y[copies],
-        X=design.X[copies],
-        terms=tuple(replace(term, Z=term.Z[copies]) for term in design.terms),
-        groupings={name: replace(g, codes=g.codes[copies]) for name, g in design.groupings.items()},
-        residual=design.residual.part(copies),
-        offset=None if design.offset is None else design.offset[copies],
-        index=design.index[copies],
-        frequency=None,
-        all_rows=None,
-        cells=None,
+        y=design.y[rows],
+        X=design.X[rows],
+        terms=tuple(replace(term, Z=term.Z[rows]) for term in design.terms),
+        groupings={name: replace(g, codes=g.codes[rows]) for name, g in design.groupings.items()},
+        residual=design.residual.part(rows),
+        offset=None if design.offset is None else design.offset[rows],
+        index=design.index[rows],
+        frequency=None if design.frequency is None else design.frequency[rows],
     )

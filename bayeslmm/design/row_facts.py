@@ -1,7 +1,7 @@
 """What is asked of the rows of a design beside their sums, for designs whose rows are not in memory.
 
 One triangular factor has all means, standard deviations, least-squares fits and spans of the columns; the rest are
-extremes, sizes of levels and what varies within these. All are counted chunk by chunk (`fact_counter`).
+extremes, sizes of levels and what varies within these. All are counted chunk by chunk (`streaming`).
 """
 
 from __future__ import annotations

@@ -166,7 +166,7 @@ class _FromShelf:
         return self.shelf.get(self.name)
 
 
-def without_rows(design: Design, rows: StreamedRows, facts: RowFacts, memory: int = MEMORY) -> Design:
+def with_rows_elsewhere(design: Design, rows: StreamedRows, facts: RowFacts, memory: int = MEMORY) -> Design:
     """A design like another one, whose rows are elsewhere.
 
     Parameters

@@ -17,7 +17,7 @@ from bayeslmm.design.estimable import combinations
 from bayeslmm.design.formula import Formula
 from bayeslmm.design.padding import NaAction, check_na_action
 from bayeslmm.design.per_row import PerRowArguments
-from bayeslmm.design.rows_elsewhere import MEMORY, without_rows
+from bayeslmm.design.rows_elsewhere import MEMORY, with_rows_elsewhere
 from bayeslmm.errors import DesignError
 from bayeslmm.likelihood.crossproducts import SummedDesign
 from bayeslmm.likelihood.rowless import summed_without_rows
@@ -128,7 +128,7 @@ def _sum_up(
     combined = combinations(R[:, kept], R[:, left_out]) if left_out.size else np.empty((kept.size, 0))
     design, facts = design_of(measured, kept, combined, store), facts_of(measured, kept)
     rows = RowsAgain(reader.source, measured.training, kept, tuple(measured.coders.values()))
-    check(without_rows(design, rows, facts, memory), measured, saturated, rank_deficient)
+    check(with_rows_elsewhere(design, rows, facts, memory), measured, saturated, rank_deficient)
     frame, fixed, terms = frame_of(triangle, design, kept, p, measured.parents)
     response = fitted(triangle, fixed, kept.tolist(), *measured.shift)
     coders = tuple(measured.coders[block.grouping.name] for block in frame.blocks)
@@ -145,4 +145,4 @@ def _sum_up(
     design = with_reference(design, references.finish(measured.tables, medians))
     groups, sums = partial.facts, partial.finish(frame, None)
     sums, response = settled(plan, sums, response, lambda further: reader.run(further, "Sums once more"))
-    return summed_without_rows(without_rows(design, rows, with_groups(facts, groups), memory), sums, response)
+    return summed_without_rows(with_rows_elsewhere(design, rows, with_groups(facts, groups), memory), sums, response)

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
 import bayeslmm as bl
-from bayeslmm.design.design import Design
-from bayeslmm.design.fact_counter import FactCounter
-from bayeslmm.design.rows_elsewhere import without_rows
+from bayeslmm.design.design import Design, rows_of
+from bayeslmm.design.row_facts import RowFacts
+from bayeslmm.design.rows_elsewhere import with_rows_elsewhere
 from bayeslmm.likelihood.rowless import summed_without_rows
 from bayeslmm.types import AnyArray
+from tests.streaming.chunked import chunked
 
 UNLIMITED = 1 << 40
+ABOUT_SOURCES = ("memory", "progress", "n_jobs", "client", "checkpoint", "cells")
 
 
 @dataclass
@@ -36,35 +38,19 @@ class KeptRows:
         return {name: known[name].copy() for name in names}
 
 
-def part(design: Design, rows: AnyArray) -> Design:
-    """Some rows of a design, with the levels of all."""
-    return replace(
-        design,
-        y=design.y[rows],
-        X=design.X[rows],
-        terms=tuple(replace(term, Z=term.Z[rows]) for term in design.terms),
-        groupings={name: replace(g, codes=g.codes[rows]) for name, g in design.groupings.items()},
-        residual=design.residual.part(rows),
-        offset=None if design.offset is None else design.offset[rows],
-        index=design.index[rows],
-        frequency=None if design.frequency is None else design.frequency[rows],
-    )
-
-
-def chunks(design: Design, size: int) -> Iterator[Design]:
-    for start in range(0, design.n, size):
-        yield part(design, np.arange(start, min(start + size, design.n)))
+def facts(model: bl.Model, most: int) -> RowFacts:
+    """What is recorded of the rows of a model in memory as they are read, so many at a time."""
+    given = {name: value for name, value in (model._arguments or {}).items() if name not in ABOUT_SOURCES}
+    found = chunked(model.formula, [model._table], most=most, **given).design.facts
+    assert found is not None
+    return found
 
 
 def rowless(model: bl.Model, limit: int = 0, chunk: int = 50) -> tuple[bl.Model, KeptRows]:
     """The model without its rows, and where these are read from."""
     design = model.design
-    counter = FactCounter(design)
-    for rows in chunks(design, chunk):
-        counter.add(rows)
     kept = KeptRows(design)
-    none = part(design, np.arange(0))
-    elsewhere = without_rows(none, kept, counter.facts(), limit)
+    elsewhere = with_rows_elsewhere(rows_of(design, np.arange(0)), kept, facts(model, chunk), limit)
     cp = model.cross_products
     frame = replace(cp.frame, fixed=replace(cp.fixed, columns=np.empty((0, design.p))))
     response = replace(cp.response, residual=np.empty(0))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -10,25 +10,22 @@ import pytest
 
 import bayeslmm as bl
 from bayeslmm.design.design import Design
-from bayeslmm.design.fact_counter import FactCounter, fact_columns
-from bayeslmm.design.row_facts import RowFacts
 
-from .models import FORMULAS, whole
-from .rowless import chunks, part
+from .models import FORMULAS, data, whole
+from .rowless import facts as facts_of
 
 
-def counted(design: Design, size: int) -> RowFacts:
-    counter = FactCounter(design)
-    for rows in chunks(design, size):
-        counter.add(rows)
-    return counter.facts()
+def fact_columns(design: Design) -> np.ndarray:
+    """The columns (n, k) that `RowFacts` are about."""
+    parts = [np.ones((design.n, 1)), design.X, *(term.Z for term in design.terms), design.y_less_offset[:, None]]
+    return np.concatenate(parts, axis=1)
 
 
 @pytest.mark.parametrize("size", [1, 7, 1000])
 @pytest.mark.parametrize("kind", tuple(FORMULAS))
 def test_facts_are_those_of_the_rows(kind: str, size: int) -> None:
     design = whole(kind).design
-    facts, columns = counted(design, size), fact_columns(design)
+    facts, columns = facts_of(whole(kind), size), fact_columns(design)
     counts = np.ones(design.n) if design.frequency is None else design.frequency
     rows = np.repeat(columns, counts.astype(int), axis=0)
     np.testing.assert_allclose(facts.means, rows.mean(0), rtol=1e-13, atol=1e-13)
@@ -50,23 +47,25 @@ def test_facts_are_those_of_the_rows(kind: str, size: int) -> None:
 
 def test_nested_factors_are_found() -> None:
     design = whole("hierarchy").design
-    facts = counted(design, 11)
+    facts = facts_of(whole("hierarchy"), 11)
     assert set(facts.parents) == {("g", "s")}
     codes = {name: design.groupings[name].codes for name in ("g", "s")}
     assert (facts.parents["g", "s"][codes["g"]] == codes["s"]).all()
 
 
 @pytest.mark.parametrize("kind", ["hierarchy", "frequency", "weights"])
-def test_counters_of_workers_are_merged(kind: str) -> None:
-    design = whole(kind).design
-    cuts = np.array_split(np.arange(design.n), 3)
-    counters = [FactCounter(design) for _ in cuts]
-    for counter, rows in zip(counters, cuts, strict=True):
-        counter.add(part(design, rows))
-    counters[0].merge(FactCounter(design))
-    counters[0].merge(counters[1])
-    counters[0].merge(counters[2])
-    found, expected = counters[0].facts(), counted(design, 80)
+def test_records_of_pieces_are_merged(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bayeslmm.sources.protocol.MOST_ROWS", 80)
+    monkeypatch.setattr("bayeslmm.sources.parquet.PIECE_ROWS", 80)
+    (folder := tmp_path / "rows").mkdir()
+    for k, rows in enumerate(np.array_split(np.arange(len(data())), 3)):
+        data().iloc[rows].to_parquet(folder / f"{k}.parquet")
+    data().iloc[:0].astype(data().dtypes).to_parquet(folder / "no rows.parquet")
+    formula, options = FORMULAS[kind]
+    design = bl.Model(formula, folder, checkpoint=tmp_path / "kept", progress=False, **options).design  # type: ignore[arg-type]
+    assert len(list((tmp_path / "kept").iterdir())) >= 6
+    found, expected = design.facts, facts_of(whole(kind), 80)
+    assert found is not None
     grams = [facts.triangle.T @ facts.triangle for facts in (found, expected)]
     np.testing.assert_allclose(*grams, rtol=1e-12, atol=1e-12 * np.abs(grams[1]).max())
     assert set(found.parents) == set(expected.parents)
@@ -79,7 +78,7 @@ def test_columns_far_from_zero_keep_their_digits() -> None:
     rng = np.random.default_rng(1)
     x = 1e9 + rng.integers(0, 9, 300)
     frame = pd.DataFrame({"y": 1e8 + rng.normal(size=300), "x": x, "g": np.arange(300) % 10})
-    facts = counted(replace(bl.Model("y ~ x + (x | g)", frame).design), 40)
+    facts = facts_of(bl.Model("y ~ x + (x | g)", frame), 40)
     own = facts.sds()[[2, 4, 5]]
     exact = (x - 1e9).std(), (x - 1e9).std(), (frame["y"] - 1e8).std(ddof=0)
     np.testing.assert_allclose(own, exact, rtol=1e-12)
@@ -88,7 +87,7 @@ def test_columns_far_from_zero_keep_their_digits() -> None:
 def test_many_rows_are_factorised_in_blocks() -> None:
     rng = np.random.default_rng(4)
     frame = pd.DataFrame({"y": rng.normal(size=5000), "x": 1e6 + rng.normal(size=5000), "g": np.arange(5000) % 50})
-    design = bl.Model("y ~ x + (x | g)", frame).design
-    facts, columns = counted(design, 5000), fact_columns(design)
+    model = bl.Model("y ~ x + (x | g)", frame)
+    facts, columns = facts_of(model, 5000), fact_columns(model.design)
     np.testing.assert_allclose(facts.sds(), columns.std(0), rtol=1e-9, atol=1e-12)
     np.testing.assert_allclose(facts.means, columns.mean(0), rtol=1e-13, atol=1e-14)
