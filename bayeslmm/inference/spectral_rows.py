@@ -9,7 +9,7 @@ import numpy as np
 from bayeslmm.design.design import Design
 from bayeslmm.errors import DesignError
 from bayeslmm.likelihood import SummedDesign
-from bayeslmm.likelihood.level_grams import fixed_products, level_pairs, squares_of_fixed
+from bayeslmm.likelihood.level_grams import fixed_products, level_pairs, squares_of_fixed, taken_out, triangles
 from bayeslmm.likelihood.level_sums import LevelSums
 from bayeslmm.residual import make_residual
 from bayeslmm.types import FloatArray
@@ -60,17 +60,16 @@ def stand_ins(cp: SummedDesign, group: str, others: bool, largest: int) -> Stand
     rest = np.concatenate([flat, within])
     y = rest[:, -1].copy()
     # What was taken out of y beside X goes back.
-    if cp.sums.reference is not None and others:
-        at = 0
-        for b in beside:
-            if b > 0:
-                y += rest[:, at : at + cp.blocks[b].q] @ cp.sums.reference[cp.frame.trailing_spans[b - 1][1]]
-            at += cp.blocks[b].q
+    known, at = dict(taken_out(cp)), 0
+    for b in beside:
+        if b in known:
+            y += rest[:, at : at + cp.blocks[b].q] @ known[b].ravel()
+        at += cp.blocks[b].q
     r = len(rest)
     codes = np.concatenate([np.repeat(np.arange(J), c), np.zeros(r - J * c, dtype=np.int64)])
     Z = np.concatenate([(R @ block.inverse_basis).reshape(J * c, c), np.zeros((r - J * c, c))])
-    if cp.sums.reference is not None and a > 0:
-        y += (Z @ block.basis * cp.sums.reference[cp.frame.trailing_spans[a - 1][1]].reshape(J, c)[codes]).sum(1)
+    if a in known:
+        y += (Z @ block.basis * known[a][codes]).sum(1)
     dense, at = dict[str, FloatArray](), 0
     for b in beside:
         other = cp.blocks[b]
@@ -101,29 +100,17 @@ def _taken_apart(cp: SummedDesign, a: int, beside: list[int]) -> tuple[FloatArra
         kept = np.arange(0 if beside else cp.q_trailing, sums.D.shape[0])
         E, D = sums.E[:, :, kept], sums.D[np.ix_(kept, kept)]
         return sums.R, E, _root(D, np.diagonal(D) + (E**2).sum((0, 1)))
-    R = _triangles(level_pairs(cp, a, a).products)
+    R = triangles(level_pairs(cp, a, a).products)
     W = np.concatenate([*(_dense(cp, a, b) for b in beside), fixed_products(cp, a)], axis=2)
     E = np.linalg.pinv(R).mT @ W
     total, flat = _totals(cp, beside), E.reshape(-1, W.shape[2])
     return R, E, _root(total - flat.T @ flat, np.diagonal(total))
 
 
-def _triangles(grams: FloatArray) -> FloatArray:
-    """Square roots R (J, c, c), upper triangular, with ``R'R`` each of these."""
-    values, vectors = np.linalg.eigh(grams)
-    roots = np.sqrt(np.maximum(values, 0.0))[..., None] * vectors.mT
-    return np.asarray(np.linalg.qr(roots, mode="r"))
-
-
 def _dense(cp: SummedDesign, a: int, b: int) -> FloatArray:
     """Cross-products (J, c, J' c') of the columns of block a with all columns of another."""
-    pairs = level_pairs(cp, min(a, b), max(a, b))
-    first, second, products = pairs.first, pairs.second, pairs.products
-    if a > b:
-        first, second, products = second, first, products.mT
     own, other = cp.blocks[a], cp.blocks[b]
-    out = np.zeros((own.n_levels, own.size, other.n_levels, other.size))
-    out[first, :, second] = products
+    out = level_pairs(cp, a, b).dense(own.n_levels, other.n_levels)
     return out.reshape(own.n_levels, own.size, other.q)
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy import sparse
@@ -32,9 +32,18 @@ class Pairs:
     second: IntArray
     products: FloatArray
 
+    def dense(self, J: int, K: int) -> FloatArray:
+        """Of all pairs of J and K levels, shape (J, a, K, b)."""
+        out = np.zeros((J, self.products.shape[1], K, self.products.shape[2]))
+        out[self.first, :, self.second] = self.products
+        return out
+
 
 def level_pairs(cp: CrossProducts, a: int, b: int) -> Pairs:
-    """Cross-products of blocks a and b (a no later than b); of a block with itself level by level."""
+    """Cross-products of blocks a and b; of a block with itself level by level."""
+    if a > b:
+        pairs = level_pairs(cp, b, a)
+        return Pairs(pairs.second, pairs.first, pairs.products.mT)
     sums = cp.sums
     if isinstance(sums, LevelSums):
         return _in_levels(sums, a, b)
@@ -82,6 +91,20 @@ def squares_of_fixed(cp: CrossProducts) -> FloatArray:
         raise TypeError("sums of an unknown kind")
     flat = sums.fixed.reshape(-1, cp.p + 1)
     return np.asarray(sums.D[sums.q_dense :, sums.q_dense :] + flat.T @ flat)
+
+
+def taken_out(cp: CrossProducts) -> Iterator[tuple[int, FloatArray]]:
+    """Blocks with the internal effects (J, c) that were taken out of the response before it was summed."""
+    if cp.sums.reference is not None:
+        for b, (block, span) in enumerate(cp.frame.trailing_spans, start=cp.plan.chain):
+            yield b, cp.sums.reference[span].reshape(block.n_levels, block.size)
+
+
+def triangles(grams: FloatArray) -> FloatArray:
+    """Upper triangular R (J, c, c) with ``R'R`` each of these."""
+    values, vectors = np.linalg.eigh(grams)
+    roots = np.sqrt(np.maximum(values, 0.0))[..., None] * vectors.mT
+    return np.asarray(np.linalg.qr(roots, mode="r"))
 
 
 def term_gram(cp: CrossProducts, position: int) -> FloatArray:
@@ -212,10 +235,8 @@ def residual_scores(cp: CrossProducts, beta: FloatArray, effects: Sequence[Float
     """
     fixed = np.append(-internal_beta(cp, beta[None])[0], 1.0)
     own = [b @ block.inverse_basis.T for block, b in zip(cp.blocks, effects, strict=True)]
-    if cp.sums.reference is not None:
-        for k, (block, span) in enumerate(cp.frame.trailing_spans):
-            at = cp.plan.chain + k
-            own[at] = own[at] - cp.sums.reference[span].reshape(block.n_levels, block.size)
+    for b, known in taken_out(cp):
+        own[b] = own[b] - known
     scores = [fixed_products(cp, a) @ fixed for a in range(len(cp.blocks))]
     for a in range(len(cp.blocks)):
         for b in range(a, len(cp.blocks)):
@@ -258,11 +279,9 @@ def projected_gram(cp: CrossProducts, effects: Sequence[tuple[int, Sequence[int]
     gram = np.zeros((ends[-1], ends[-1]))
     for i, (a, own_a, back_a) in enumerate(chosen):
         for j, (b, own_b, back_b) in enumerate(chosen[i:], start=i):
-            pairs = level_pairs(cp, min(a, b), max(a, b))
-            products = pairs.products if a <= b else pairs.products.mT
-            first, second = (pairs.first, pairs.second) if a <= b else (pairs.second, pairs.first)
-            tile = np.zeros((cp.blocks[a].n_levels, back_a.shape[1], cp.blocks[b].n_levels, back_b.shape[1]))
-            tile[first, :, second] = back_a.T @ products[:, own_a, own_b] @ back_b
+            pairs = level_pairs(cp, a, b)
+            pairs = replace(pairs, products=back_a.T @ pairs.products[:, own_a, own_b] @ back_b)
+            tile = pairs.dense(cp.blocks[a].n_levels, cp.blocks[b].n_levels)
             gram[ends[i] : ends[i + 1], ends[j] : ends[j + 1]] = tile.reshape(sizes[i], sizes[j])
     gram = np.triu(gram) + np.triu(gram, 1).T
     if internal.shape[1]:

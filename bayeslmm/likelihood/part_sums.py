@@ -12,7 +12,7 @@ from bayeslmm.design.design import Design
 from bayeslmm.likelihood.columns import Basis, Response
 from bayeslmm.likelihood.crossproducts import SummedDesign
 from bayeslmm.likelihood.frame import Block, Frame
-from bayeslmm.likelihood.level_grams import fixed_products, level_pairs, squares_of_fixed
+from bayeslmm.likelihood.level_grams import fixed_products, level_pairs, squares_of_fixed, taken_out, triangles
 from bayeslmm.likelihood.levels import Levels
 from bayeslmm.likelihood.reduction import cross_products
 from bayeslmm.likelihood.rowless import summed_without_rows
@@ -83,7 +83,7 @@ def products_of_part(cp: SummedDesign, design: Design, kept: KeptColumns) -> Sum
     coef = np.linalg.solve(gram[X, X], gram[X, -1]) if len(kept.fixed) else np.zeros(0)
     left = np.eye(len(gram))
     left[X, -1] = -coef
-    R = _triangles(level_pairs_of(cp, blocks[0]))
+    R = triangles(level_pairs_of(cp, blocks[0]))
     W = np.concatenate([*(_dense(cp, blocks[0], own) for own in blocks[1:]), _with_fixed(cp, blocks[0], M)], axis=2)
     E = (np.linalg.pinv(R).mT @ W) @ left
     flat = E.reshape(-1, len(gram))
@@ -160,42 +160,30 @@ def _spans_one(cp: SummedDesign, M: FloatArray) -> bool:
 
 def _with_fixed(cp: SummedDesign, own: _Own, M: FloatArray) -> FloatArray:
     """Cross-products (J, c, f + 1) of a block with the columns of X kept and y, effects put back."""
-    products = own.change.T @ fixed_products(cp, own.old)
-    reference = cp.sums.reference
-    if reference is not None:
-        for block, span in cp.frame.trailing_spans:
-            b = next(k for k, other in enumerate(cp.blocks) if other is block)
-            effects = reference[span].reshape(block.n_levels, block.size)
-            swap = own.old > b
-            pairs = level_pairs(cp, min(own.old, b), max(own.old, b))
-            first, second = (pairs.second, pairs.first) if swap else (pairs.first, pairs.second)
-            blocks = pairs.products.mT if swap else pairs.products
-            np.add.at(products[..., -1], first, (own.change.T @ (blocks @ effects[second][..., None]))[..., 0])
-    return np.asarray(products @ _right(cp, M))
+    products = np.array(fixed_products(cp, own.old))
+    products[..., -1] += _with_taken_out(cp, own.old)
+    return np.asarray(own.change.T @ products @ _right(cp, M))
+
+
+def _with_taken_out(cp: SummedDesign, b: int) -> FloatArray:
+    """Cross-products (J, c) of a block with all that effects were taken out of y."""
+    total = np.zeros((cp.blocks[b].n_levels, cp.blocks[b].size))
+    for other, effects in taken_out(cp):
+        pairs = level_pairs(cp, b, other)
+        np.add.at(total, pairs.first, (pairs.products @ effects[pairs.second][..., None])[..., 0])
+    return total
 
 
 def _squares(cp: SummedDesign, M: FloatArray) -> FloatArray:
     """Cross-products (f + 1, f + 1) of the columns of X kept and y, effects put back."""
-    whole, reference = squares_of_fixed(cp).copy(), cp.sums.reference
-    if reference is not None:
-        y = np.zeros(cp.p + 1)
-        for block, span in cp.frame.trailing_spans:
-            b = next(k for k, other in enumerate(cp.blocks) if other is block)
-            y += np.einsum("lc,lcm->m", reference[span].reshape(block.n_levels, block.size), fixed_products(cp, b))
-        trailing = _Own(cp.blocks[0], 0, np.eye(cp.blocks[0].size))
-        squares = 0.0
-        for block, span in cp.frame.trailing_spans:
-            b = next(k for k, other in enumerate(cp.blocks) if other is block)
-            own = replace(trailing, block=block, old=b, change=np.eye(block.size))
-            effects = reference[span].reshape(block.n_levels, block.size)
-            bare = fixed_products(cp, b)[..., -1]
-            both = _with_fixed(cp, own, np.zeros((cp.p, 0)))[..., -1] - fixed_products(cp, b)[..., :-1] @ (
-                cp.response.removed
-            )
-            squares += float((effects * (both - bare)).sum())
-        whole[:-1, -1] += y[:-1]
-        whole[-1, :-1] += y[:-1]
-        whole[-1, -1] += 2.0 * y[-1] + squares
+    whole = squares_of_fixed(cp).copy()
+    back, squares = np.zeros(cp.p + 1), 0.0
+    for b, effects in taken_out(cp):
+        back += np.einsum("lc,lcm->m", effects, fixed_products(cp, b))
+        squares += float((effects * _with_taken_out(cp, b)).sum())
+    whole[:, -1] += back
+    whole[-1] += back
+    whole[-1, -1] += squares
     right = _right(cp, M)
     return np.asarray(right.T @ whole @ right)
 
@@ -207,12 +195,9 @@ def level_pairs_of(cp: SummedDesign, own: _Own) -> FloatArray:
 
 def _dense(cp: SummedDesign, a: _Own, b: _Own) -> FloatArray:
     """Cross-products (J, c, J' c') of the columns of two blocks."""
-    swap = a.old > b.old
-    pairs = level_pairs(cp, min(a.old, b.old), max(a.old, b.old))
-    first, second = (pairs.second, pairs.first) if swap else (pairs.first, pairs.second)
-    products = pairs.products.mT if swap else pairs.products
-    out = np.zeros((a.block.n_levels, a.block.size, b.block.n_levels, b.block.size))
-    out[first, :, second] = a.change.T @ products @ b.change
+    pairs = level_pairs(cp, a.old, b.old)
+    pairs = replace(pairs, products=a.change.T @ pairs.products @ b.change)
+    out = pairs.dense(a.block.n_levels, b.block.n_levels)
     return out.reshape(a.block.n_levels, a.block.size, b.block.q)
 
 
@@ -229,8 +214,3 @@ def _grams(cp: SummedDesign, blocks: Sequence[_Own], M: FloatArray) -> tuple[Flo
             gram[rows, ends[j] : ends[j + 1]] = _dense(cp, own, other).reshape(own.block.q, -1)
     gram[start:, start:] = _squares(cp, M)
     return np.triu(gram) + np.triu(gram, 1).T, start
-
-
-def _triangles(grams: FloatArray) -> FloatArray:
-    values, vectors = np.linalg.eigh(grams)
-    return np.asarray(np.linalg.qr(np.sqrt(np.maximum(values, 0.0))[..., None] * vectors.mT, mode="r"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import combinations_with_replacement
 
 import numpy as np
@@ -61,9 +62,5 @@ def _inner_products(cp: SummedDesign, terms: Sequence[VarianceChange], reml: boo
 
 def _between(cp: SummedDesign, a: tuple[int, slice], b: tuple[int, slice]) -> Pairs:
     """Cross-products of the columns of two terms."""
-    (first, own), (second, other) = a, b
-    if first <= second:
-        pairs = level_pairs(cp, first, second)
-        return Pairs(pairs.first, pairs.second, pairs.products[:, own, other])
-    pairs = level_pairs(cp, second, first)
-    return Pairs(pairs.second, pairs.first, pairs.products[:, other, own].mT)
+    pairs = level_pairs(cp, a[0], b[0])
+    return replace(pairs, products=pairs.products[:, a[1], b[1]])
