@@ -39,10 +39,6 @@ def frame_of_pandas(table: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame
     return with_text(frame, [name for name in text if isinstance(frame[name].dtype, pd.CategoricalDtype)])
 
 
-def _may_be_text(dtype: Any) -> bool:
-    return bool(dtype.kind == "O" and isinstance(dtype, np.dtype | pd.StringDtype))
-
-
 def beyond_floats(low: Any, high: Any) -> bool:
     """Whether whole numbers in a range, which may be empty, need not be doubles."""
     return not pd.isna(low) and (int(low) < -EXACT or int(high) > EXACT)
@@ -129,12 +125,14 @@ def _exact(columns: list[pd.Series]) -> list[pd.Series]:
 
 
 def _as_whole(column: pd.Series) -> pd.Series:
-    if not pd.api.types.is_float_dtype(column.dtype):
-        return column
-    values = column.to_numpy()
+    return column.astype("Int64") if pd.api.types.is_float_dtype(column.dtype) and all_whole(column) else column
+
+
+def all_whole(doubles: pd.Series | pd.Index) -> bool:
+    """Whether all values that are there are whole numbers that doubles hold."""
+    values = doubles.to_numpy()
     known = values[~np.isnan(values)]
-    fits = bool(((known == np.trunc(known)) & (np.abs(known) <= EXACT)).all())
-    return column.astype("Int64") if fits else column
+    return bool(((known == np.trunc(known)) & (np.abs(known) <= EXACT)).all())
 
 
 def _as_numbers(column: pd.Series) -> pd.Series:

@@ -11,12 +11,11 @@ import pandas as pd
 
 from bayeslmm.design.lazy import LevelNames
 from bayeslmm.errors import DesignError
+from bayeslmm.sources.frames import all_whole, beyond_floats
 from bayeslmm.types import AnyArray, IntArray
 
 # Whole numbers in a range of at most so many are looked up in a table (a byte each while they are gathered, then four).
 _TABLE = 100_000_000
-# Whole numbers up to here are doubles.
-_EXACT = 2**53
 
 
 @dataclass
@@ -201,24 +200,22 @@ def _without_mask(series: pd.Series) -> pd.Series:
 
 def _as_integers[T: (pd.Series, pd.Index)](values: T) -> T:
     """Doubles that are whole numbers and hold them exactly; others as they are."""
-    array = values.to_numpy()
-    whole = bool(((np.abs(array) <= _EXACT) & (array == np.trunc(array))).all())
-    return values.astype(np.int64) if whole else values
+    return values.astype(np.int64) if all_whole(values) else values
 
 
 def _joined(parts: list[pd.Index]) -> pd.Index:
     kinds = {part.dtype.kind for part in parts}
-    if "f" in kinds and kinds <= set("iuf") and any(_beyond(part) for part in parts if part.dtype.kind in "iu"):
+    if (
+        "f" in kinds
+        and kinds <= set("iuf")
+        and any(beyond_floats(part.min(), part.max()) for part in parts if part.dtype.kind in "iu")
+    ):
         # Chunks with missing values have integers as doubles, which would not hold those of the others.
         parts = [_as_integers(part) if part.dtype.kind == "f" else part for part in parts]
     if {"i", "u"} <= {part.dtype.kind for part in parts} <= set("iu"):
         same = np.uint64 if min(part.min() for part in parts) >= 0 else object
         parts = [part.astype(same) for part in parts]
     return parts[0] if len(parts) == 1 else parts[0].append(parts[1:]).unique()
-
-
-def _beyond(index: pd.Index) -> bool:
-    return bool(len(index)) and (int(index.min()) < -_EXACT or int(index.max()) > _EXACT)
 
 
 def _shown(levels: pd.Index) -> str:

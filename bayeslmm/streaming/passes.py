@@ -38,9 +38,3 @@ def reduce_piece[P: Mergeable](chunks: Iterable[pd.DataFrame], plan: PassPlan[P]
     for frame in chunks:
         partial = plan.add(partial, frame)
     return partial
-
-
-def merge[P: Mergeable](one: P, other: P) -> P:
-    """Sums of the chunks of both, those of `other` after those of `one`."""
-    merged: P = one.merge(other)
-    return merged
