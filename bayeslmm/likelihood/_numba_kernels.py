@@ -185,6 +185,28 @@ def level_gradient(
 
 
 @_compiled
+def explain_each(
+    starts: IntArray, columns: IntArray, values: FloatArray, weights: FloatArray, right: FloatArray, out: FloatArray
+) -> None:
+    """Add ``sum_l v_l' w_l (v_l right)``, weights (J, k) of their own for every column; right and out (q, k)."""
+    k = right.shape[1]
+    own = np.empty(k)
+    for level in range(starts.size - 1):
+        own[:] = 0.0
+        for i in range(starts[level], starts[level + 1]):
+            value, row = values[i, 0], right[columns[i]]
+            for x in range(k):
+                own[x] += value * row[x]
+        weight = weights[level]
+        for x in range(k):
+            own[x] *= weight[x]
+        for i in range(starts[level], starts[level + 1]):
+            value, row = values[i, 0], out[columns[i]]
+            for x in range(k):
+                row[x] += value * own[x]
+
+
+@_compiled
 def explain(  # noqa: C901
     first: int,
     end: int,

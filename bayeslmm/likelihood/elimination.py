@@ -252,6 +252,21 @@ def forward(h: ChainSums, e: Eliminated, column: ChainColumn) -> tuple[list[Floa
     dense[q:] += added
     if q:
         dense[:q] += e.cells.transposed_times(halves[0])
+    later, dense = forward_within(h, e, pending, dense)
+    return [*halves, *later], dense
+
+
+def forward_within(
+    h: ChainSums, e: Eliminated, pending: Sequence[FloatArray], dense: FloatArray
+) -> tuple[list[FloatArray], FloatArray]:
+    """Eliminate the members after the first from what it leaves of further columns: their rows and the dense block's.
+
+    Returns
+    -------
+    list of FloatArray, each (J_k, c_k, d)
+    FloatArray, shape (m - 1, d)
+    """
+    halves = []
     for k, member in enumerate(e.members[1:], start=1):
         half = small.solve_lower(member.lower, dot(member.T.T, pending[0]))
         pending = [
@@ -259,7 +274,7 @@ def forward(h: ChainSums, e: Eliminated, column: ChainColumn) -> tuple[list[Floa
             for rows, parents, up in zip(pending[1:], h.plan.up[k], member.half.up, strict=True)
         ]
         tail = np.concatenate([member.half.effects, member.half.fixed[..., :-1]], axis=2)
-        dense -= dot(_flat(tail).T, _flat(half))
+        dense = dense - dot(_flat(tail).T, _flat(half))
         halves.append(half)
     return halves, dense
 
@@ -270,13 +285,15 @@ def backward(
     halves: Sequence[FloatArray],
     dense: FloatArray,
     noise: Sequence[FloatArray] | None = None,
+    *,
+    first: int = 0,
 ) -> list[FloatArray]:
-    """Effects of the chain's members given those of the dense block.
+    """Effects of the chain's members, from `first` on, given those of the dense block.
 
     Parameters
     ----------
     halves : sequence of FloatArray, each (J_k, c_k, d)
-        From `forward`.
+        From `forward`, of these members.
     dense : FloatArray, shape (m - 1, d)
         Effects b of the dense block (not divided by Lambda) and beta.
     noise : sequence of FloatArray, each (J_k, c_k, d), optional
@@ -287,15 +304,15 @@ def backward(
     list of FloatArray, each (J_k, c_k, d)
     """
     q, found = h.q_dense, list[FloatArray]()
-    for k in reversed(range(len(e.members))):
+    for k in reversed(range(first, len(e.members))):
         member = e.members[k]
-        right = halves[k] - dot(member.half.fixed[..., :-1], dense[q:])
+        right = halves[k - first] - dot(member.half.fixed[..., :-1], dense[q:])
         if q:
             right -= dot(member.half.effects, dense[:q]) if k else e.cells.times(dense[:q])
         for parents, up, effects in zip(h.plan.up[k], member.half.up, found, strict=True):
             right -= dot(up, effects[parents])
         if k:
-            right = right if noise is None else right + noise[k]
+            right = right if noise is None else right + noise[k - first]
             b = dot(member.T, small.solve_upper(member.lower, right))
         else:
             F = dot(h.R, member.T)

@@ -23,14 +23,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
+from scipy import sparse
 
 from bayeslmm.likelihood import small
 from bayeslmm.likelihood.chain_conditional import at_one_point
 from bayeslmm.likelihood.chain_sums import ChainSums
-from bayeslmm.likelihood.elimination import ChainColumn, Eliminated, backward, forward
+from bayeslmm.likelihood.elimination import ChainColumn, Eliminated, backward, forward, forward_within
 from bayeslmm.likelihood.factor import Factor
+from bayeslmm.likelihood.frame import Block
+from bayeslmm.likelihood.kernels import Cells, explain_each
 from bayeslmm.likelihood.large import Dense
 from bayeslmm.likelihood.last_blocks import LeadingDense, first_of_few, solve_upper
 from bayeslmm.likelihood.rotation import InternalPrior
@@ -53,6 +57,10 @@ type DrawEach = Callable[[Sequence[FloatArray], FloatArray], tuple[FloatArray, l
 @dataclass(frozen=True)
 class _Reference:
     """The factored system at G0; the last blocks, of few effects, are in it with the covariances of every draw.
+
+    Its rows are the effects w of the chain's members, of the leading dense blocks, and those of the last blocks with
+    the coefficients of X (not divided by T0). A first member with one effect is not among them: it is eliminated
+    with every draw's own sd.
 
     Attributes
     ----------
@@ -93,53 +101,140 @@ class _Reference:
         inverse = tuple(np.linalg.inv(t) for t in T[:few])
         return cls(h, at_one_point(factor)[0], tuple(T[:few]), inverse, shell, leading, root)
 
-    def solve(self, chain: Parts, lead: FloatArray) -> tuple[Parts, FloatArray, FloatArray]:
-        """``K0^-1 right``, where `right` is zero for the last blocks and X: the chain's, the leading part, the last.
+    @cached_property
+    def start(self) -> int:
+        """The first block in the system."""
+        return int(self.h.frame.blocks[0].size == 1)
 
-        Parameters
-        ----------
-        chain : list of FloatArray, each (J, c, S)
-        lead : FloatArray, shape (m, S)
-        """
-        h, first, upper, across = self.h, chain[0], self.leading.upper, self.leading.across
-        m = upper.shape[0]
-        turned = [small.dot(inv.T, r) for inv, r in zip(self.inverse[1:], chain[1:], strict=False)]
-        between = small.dot(-small.dot(h.R, self.T[0]), first)
-        zeros = np.zeros((h.D.shape[0] - 1, first.shape[-1]))
-        halves, dense = forward(h, self.eliminated, ChainColumn(between, tuple(turned), zeros))
-        half = self.shell.scale(dense[:m], True)
-        half += lead
-        solve_upper(upper, half, transposed=True)
-        y = dense[m:] - across.T @ half
-        y = _times_root(self.root, _times_root(self.root, y, False), True)
-        half -= across @ y
-        x = solve_upper(upper, half, transposed=False).copy()
-        dense[m:] = y
-        self.shell.scale(half, False)
-        b = backward(h, self.eliminated, halves, dense)
-        # What the first member's own right-hand side adds beyond its projection on the data.
-        w = [small.dot(inv, x) for inv, x in zip(self.inverse, b, strict=False)]
-        w[0] += first
-        return w, x, y
+    def parts(self, rows: FloatArray) -> Parts:
+        """Rows (Q, S) of the system as (J, c, S) of each block whose covariance is the reference's."""
+        blocks = self.h.frame.blocks[self.start : len(self.T)]
+        ends = np.cumsum([0, *(block.q for block in blocks)])
+        return [
+            rows[a:b].reshape(block.n_levels, block.size, -1)
+            for block, a, b in zip(blocks, ends[:-1], ends[1:], strict=True)
+        ]
 
-    def draw(
-        self, added: FloatArray, sigma: FloatArray, rng: np.random.Generator
-    ) -> tuple[Parts, FloatArray, FloatArray]:
-        """Draws at G0, one for each sigma (S,); `added` (r, S) is the right-hand side of the prior."""
-        h, (m, r), S, leading = self.h, self.leading.across.shape, sigma.size, self.leading
+    def solve(self, right: FloatArray) -> FloatArray:
+        """``K0^-1 right`` for rows (Q, S)."""
+        h, upper, across, start = self.h, self.leading.upper, self.leading.across, self.start
+        (m, r), out = across.shape, right.copy()
+        chain = self.parts(right)[: h.plan.chain - start]
+        lead, tail = np.split(out, [out.shape[0] - r])
+        lead = lead[lead.shape[0] - m :]
+        later = chain[1 - start :]
+        turned = [small.dot(inv.T, part) for inv, part in zip(self.inverse[1:], later, strict=False)]
+        dense = np.zeros((h.D.shape[0] - 1, right.shape[1]))
+        if start:
+            halves, dense = forward_within(h, self.eliminated, turned, dense)
+        else:
+            between = small.dot(-small.dot(h.R, self.T[0]), chain[0])
+            halves, dense = forward(h, self.eliminated, ChainColumn(between, tuple(turned), dense))
+        lead += self.shell.scale(dense[:m], True)
+        tail += dense[m:]
+        solve_upper(upper, lead, transposed=True)
+        tail -= across.T @ lead
+        tail[:] = _times_root(self.root, _times_root(self.root, tail, False), True)
+        lead -= across @ tail
+        solve_upper(upper, lead, transposed=False)
+        if chain:
+            dense[:m], dense[m:] = lead, tail
+            self.shell.scale(dense[:m], False)
+            b = backward(h, self.eliminated, halves, dense, first=start)
+            for part, inverse, effects in zip(self.parts(out), self.inverse[start:], b, strict=False):
+                np.copyto(part, small.dot(inverse, effects))
+            if not start:
+                # What the first member's own right-hand side adds beyond its projection on the data.
+                self.parts(out)[0] += chain[0]
+        return out
+
+    def draw(self, added: FloatArray, sigma: FloatArray, rng: np.random.Generator) -> FloatArray:
+        """Draws (Q, S) at G0, one for each sigma (S,); `added` (r, S) is the right-hand side of the prior."""
+        h, (m, r), S, leading, start = self.h, self.leading.across.shape, sigma.size, self.leading, self.start
         y = _times_root(self.root, leading.last.score[:, None] + added, False) + sigma * rng.standard_normal((r, S))
         y = _times_root(self.root, y, True)
-        half = sigma * rng.standard_normal((m, S))
-        half += leading.half
-        half -= leading.across @ y
-        x = solve_upper(leading.upper, half, transposed=False)
+        x = sigma * rng.standard_normal((m, S))
+        x += leading.half
+        x -= leading.across @ y
+        solve_upper(leading.upper, x, transposed=False)
+        members = self.eliminated.members[start:]
+        if not members:
+            return np.concatenate([x, y])
         dense = np.concatenate([x, y])
         self.shell.scale(dense[:m], False)
-        members = zip(self.eliminated.members, self.T, strict=False)
-        own = [sigma * rng.standard_normal((M.lower.shape[0], T.shape[0], S)) for M, T in members]
-        halves = [member.half.fixed[..., -1:] for member in self.eliminated.members]
-        b = backward(h, self.eliminated, halves, dense, own)
-        return [small.dot(inv, x) for inv, x in zip(self.inverse, b, strict=False)], x, y
+        own = [sigma * rng.standard_normal((M.lower.shape[0], M.T.shape[0], S)) for M in members]
+        halves = [member.half.fixed[..., -1:] for member in members]
+        b = backward(h, self.eliminated, halves, dense, own, first=start)
+        w = [small.dot(inverse, effects) for inverse, effects in zip(self.inverse[start:], b, strict=False)]
+        return np.concatenate([*(part.reshape(-1, S) for part in w), x, y])
+
+
+@dataclass(frozen=True)
+class _OwnFirst:
+    """A first member with one effect, eliminated with the relative sd of every draw.
+
+    What it leaves of the others is ``S + E' M^-1 E``, ``M = 1 + R^2 tau^2``, which exceeds that of the reference by
+    ``E' W E``, W diagonal and nonnegative.
+
+    Attributes
+    ----------
+    E : Cells
+        Between part (J, Q) of the columns of the system.
+    y : FloatArray, shape (J, 1)
+        That of the response.
+    R : FloatArray, shape (J, 1)
+    tau : FloatArray, shape (S,)
+    weights : FloatArray, shape (J, S)
+        The diagonal of W.
+    """
+
+    E: Cells
+    y: FloatArray
+    R: FloatArray
+    tau: FloatArray
+    weights: FloatArray
+
+    @classmethod
+    def of(cls, reference: _Reference, between: sparse.csr_array, tau: FloatArray) -> _OwnFirst:
+        """From the between part of all columns, not multiplied by T0."""
+        h = reference.h
+        blocks = h.frame.blocks[1 : len(reference.T)]
+        scales = [sparse.kron(sparse.eye_array(b.n_levels), T) for b, T in zip(blocks, reference.T[1:], strict=True)]
+        scale = sparse.block_diag([*scales, sparse.eye_array(reference.root.shape[1])], format="csr")
+        E = sparse.csr_array(between @ scale)
+        E.sort_indices()
+        squares, at_reference = h.R[:, 0] ** 2, float(reference.T[0][0, 0]) ** 2
+        gap = squares * np.maximum(at_reference - tau**2, 0.0)
+        weights = gap / ((1.0 + squares * tau**2) * (1.0 + squares * at_reference))
+        cells = Cells(E.indptr.astype(np.int64), E.indices.astype(np.int64), E.shape[1], E.data[:, None])
+        return cls(cells, h.fixed[:, 0, -1:], h.R[:, 0], tau, weights)
+
+    def right(self, rows: FloatArray, sigma: FloatArray, rng: np.random.Generator) -> FloatArray:
+        """What ``E' W E`` adds to the right-hand side (Q, S) of the system for a change of draws at the reference."""
+        own = self.weights * (self.y - self.E.times(rows)[:, 0])
+        own += sigma * np.sqrt(self.weights) * rng.standard_normal(own.shape)
+        return self.E.transposed_times(own[:, None])
+
+    def draw(self, rows: FloatArray, sigma: FloatArray, rng: np.random.Generator) -> FloatArray:
+        """Effects (J, 1, S) given all others (Q, S)."""
+        left = self.y - self.E.times(rows)[:, 0]
+        inflated = 1.0 + (self.R * self.tau) ** 2
+        b = self.tau * (self.R * self.tau * left / inflated)
+        b += self.tau * sigma / np.sqrt(inflated) * rng.standard_normal(b.shape)
+        return b[:, None]
+
+
+def _between(h: ChainSums) -> sparse.csr_array:
+    """Between part (J, Q) of all columns but the first member's and y, for a first member with one effect."""
+    J = h.R.shape[0]
+    rows = np.arange(J)
+    columns = []
+    for e, parents, block in zip(h.up, h.plan.up[0], h.frame.blocks[1:], strict=False):
+        places = parents[:, None] * block.size + np.arange(block.size)
+        table = np.repeat(rows, block.size), places.ravel()
+        columns.append(sparse.coo_array((e[:, 0].ravel(), table), shape=(J, block.q)))
+    cells = [h.cells.matrix(0)] if h.q_dense else []
+    return sparse.csr_array(sparse.hstack([*columns, *cells, sparse.csr_array(h.fixed[:, 0, :-1])]))
 
 
 def _times_root(root: FloatArray, rows: FloatArray, transposed: bool) -> FloatArray:
@@ -183,9 +278,10 @@ def draws_by_reference(
     beta = np.empty((K, h.frame.p))
     b = [np.empty((K, block.n_levels, block.size)) for block in h.frame.blocks]
     done = 0
+    between = _between(h) if h.frame.blocks[0].size == 1 else None
     for chosen in _batches(h, factors):
         own = [T[chosen] for T in factors]
-        drawn, parts, lost = _draw_together(h, evaluate, own, sigma[chosen], rng, prior)
+        drawn, parts, lost = _draw_together(h, evaluate, own, sigma[chosen], rng, prior, between)
         beta[chosen] = drawn
         for out, values in zip(b, parts, strict=True):
             out[chosen] = values
@@ -202,14 +298,19 @@ def draws_by_reference(
 
 def _batches(h: ChainSums, factors: Sequence[FloatArray]) -> Iterator[IntArray]:
     """Draws in parts that differ little, but in the blocks of few effects, whose covariances are each draw's own."""
-    logs = [0.5 * np.log(np.maximum((T**2).sum((1, 2)), 1e-300)) for T in factors[: first_of_few(h)]]
+    squares = [(T**2).sum((1, 2)) for T in factors[: first_of_few(h)]]
+    logs = [0.5 * np.log(np.maximum(square, 1e-300)) for square in squares]
+    own = int(h.frame.blocks[0].size == 1)
+    if own:
+        # What is left of the others hardly depends on the sd of a first member that is eliminated with its own.
+        logs[0] = 0.5 * np.log1p(float(np.mean(h.R**2)) * squares[0])
     widest = max(logs, key=lambda x: float(np.std(x)))
     order = np.argsort(widest)
     values = widest[order]
     start = 0
     while start < order.size:
         stop = int(np.searchsorted(values, values[start] + _RANGE, side="right"))
-        yield from _halved(logs, order[start:stop])
+        yield from _halved(logs[min(own, len(logs) - 1) :], order[start:stop])
         start = stop
 
 
@@ -231,35 +332,35 @@ def _draw_together(
     sigma: FloatArray,
     rng: np.random.Generator,
     prior: InternalPrior | None,
+    between: sparse.csr_array | None,
 ) -> tuple[FloatArray, list[FloatArray], IntArray]:
     """Draws of beta and of the effects, and where they did not converge."""
     reference = _Reference.of(h, evaluate, factors, sigma, prior)
-    few, p, r = first_of_few(h), h.frame.p, reference.root.shape[1]
+    few, p, r, start = first_of_few(h), h.frame.p, reference.root.shape[1], reference.start
     added = np.zeros((r, sigma.size))
     if prior is not None:
         added[r - p :] = (prior.precision @ prior.mean)[:, None] * sigma**2
-    D, roots = _differences(reference, factors[:few])
-    w, x, y = reference.draw(added, sigma, rng)
-    shapes = [(block.n_levels, block.size, sigma.size) for block in h.frame.blocks]
-    parts = [*w, *_by_block(x, shapes[h.plan.chain : few])]
-    right = [
-        sigma * _times(change, rng.standard_normal(part.shape)) - _times(d, part)
-        for d, change, part in zip(D, roots, parts, strict=True)
-    ]
-    system = _System(reference, D, tuple(shapes[h.plan.chain : few]))
-    moved, tail, converged = _conjugate_gradients(system, right, sigma)
-    for part, change in zip(parts, moved, strict=True):
-        part += change
-    y = y + tail
-    b = [small.dot(t, part) for t, part in zip(reference.T, parts, strict=True)]
-    internal = [np.moveaxis(part, -1, 0) for part in [*b, *_by_block(y[: r - p], shapes[few:])]]
-    return y[r - p :].T, internal, np.flatnonzero(~converged)
+    D, roots = _differences(reference.inverse[start:], factors[start:few])
+    rows = reference.draw(added, sigma, rng)
+    first = None if between is None else _OwnFirst.of(reference, between, np.abs(factors[0][:, 0, 0]))
+    right = np.zeros_like(rows) if first is None else first.right(rows, sigma, rng)
+    for d, root, part, out in zip(D, roots, reference.parts(rows), reference.parts(right), strict=True):
+        out += sigma * _times(root, rng.standard_normal(part.shape)) - _times(d, part)
+    moved, converged = _conjugate_gradients(_System(reference, D, first), right, sigma)
+    rows += moved
+    b = [small.dot(t, part) for t, part in zip(reference.T[start:], reference.parts(rows), strict=True)]
+    if first is not None:
+        b.insert(0, first.draw(rows, sigma, rng))
+    last = rows[rows.shape[0] - r :]
+    internal = [np.moveaxis(part, -1, 0) for part in [*b, *_by_block(last[: r - p], h.frame.blocks[few:])]]
+    return last[r - p :].T, internal, np.flatnonzero(~converged)
 
 
-def _by_block(rows: FloatArray, shapes: Sequence[tuple[int, int, int]]) -> Parts:
+def _by_block(rows: FloatArray, blocks: Sequence[Block]) -> Parts:
     """Rows (q, S) of several blocks as (J, c, S) of each."""
-    sizes = np.cumsum([J * c for J, c, _ in shapes])[:-1]
-    return [part.reshape(shape) for part, shape in zip(np.split(rows, sizes), shapes, strict=True)] if shapes else []
+    ends = np.cumsum([block.q for block in blocks])[:-1]
+    split = np.split(rows, ends) if blocks else []
+    return [part.reshape(block.n_levels, block.size, -1) for part, block in zip(split, blocks, strict=True)]
 
 
 def _upper_bound(T: FloatArray) -> FloatArray:
@@ -273,10 +374,10 @@ def _upper_bound(T: FloatArray) -> FloatArray:
     return np.asarray(root * max(largest, 1e-100) * (1.0 + 1e-10))
 
 
-def _differences(reference: _Reference, factors: Sequence[FloatArray]) -> tuple[Parts, Parts]:
+def _differences(inverses: Sequence[FloatArray], factors: Sequence[FloatArray]) -> tuple[Parts, Parts]:
     """``T0' G^-1 T0 - I`` (S, c, c) of every block, and a square root of it."""
     D, roots = [], []
-    for inverse, T in zip(reference.inverse, factors, strict=False):
+    for inverse, T in zip(inverses, factors, strict=True):
         U, s, _ = np.linalg.svd(inverse @ T)
         # A vanishing effect has infinite precision; this leaves its sd at 1e-7 of what the reference has.
         excess = np.maximum(1.0 / np.maximum(s, 1e-7) ** 2 - 1.0, 0.0)
@@ -292,65 +393,52 @@ def _times(matrices: FloatArray, parts: FloatArray) -> FloatArray:
     return np.asarray(np.einsum("sab,...bs->...as", matrices, parts))
 
 
-def _inner(a: Parts, b: Parts) -> FloatArray:
+def _inner(a: FloatArray, b: FloatArray) -> FloatArray:
     """Inner products (S,) draw by draw."""
-    total = np.zeros(a[0].shape[-1])
-    for x, y in zip(a, b, strict=True):
-        total += np.einsum("ks,ks->s", x.reshape(-1, x.shape[-1]), y.reshape(-1, y.shape[-1]))
-    return total
+    return np.asarray(np.einsum("ks,ks->s", a, b))
 
 
 @dataclass(frozen=True)
 class _System:
-    """``K0 + D``, D of the chain and of the first part of the dense block; the rest is in K0 for every draw."""
+    """``K0 + D + E' W E``: D of the chain and of the leading dense blocks, W of a first member with its own sd."""
 
     reference: _Reference
     D: Parts
-    shapes: tuple[tuple[int, int, int], ...]
+    first: _OwnFirst | None
 
-    def precondition(self, right: Parts) -> tuple[Parts, FloatArray]:
-        """``K0^-1 right``, and the second part of the dense block."""
-        chain = self.reference.h.plan.chain
-        flat = [part.reshape(-1, part.shape[-1]) for part in right[chain:]]
-        lead = flat[0] if len(flat) == 1 else np.concatenate([np.empty((0, right[0].shape[-1])), *flat])
-        w, x, y = self.reference.solve(right[:chain], lead)
-        return [*w, *_by_block(x, self.shapes)], y
-
-    def add_product(self, parts: Parts, out: Parts) -> Parts:
-        """``D parts + out``."""
-        found = [_times(d, part) for d, part in zip(self.D, parts, strict=True)]
-        for part, other in zip(found, out, strict=True):
-            part += other
-        return found
+    def product(self, rows: FloatArray, by_reference: FloatArray) -> FloatArray:
+        """The system times rows (Q, S), of which the product with K0 is known."""
+        out = by_reference.copy()
+        for d, part, total in zip(self.D, self.reference.parts(rows), self.reference.parts(out), strict=True):
+            total += _times(d, part)
+        if self.first is not None:
+            explain_each(self.first.E, self.first.weights, rows, out)
+        return out
 
 
 def _conjugate_gradients(
-    system: _System, right: Parts, sigma: FloatArray
-) -> tuple[Parts, FloatArray, np.ndarray[tuple[int, ...], np.dtype[np.bool_]]]:
-    """Solve ``(K0 + D) x = right`` for all draws; the second part of the dense block; which draws converged."""
-    r, q = right, [part.copy() for part in right]
-    p, tail = system.precondition(r)
-    x, y = [np.zeros_like(part) for part in r], np.zeros_like(tail)
+    system: _System, right: FloatArray, sigma: FloatArray
+) -> tuple[FloatArray, np.ndarray[tuple[int, ...], np.dtype[np.bool_]]]:
+    """Solve the system for all draws (Q, S); which of them converged."""
+    solve = system.reference.solve
+    r, q, p = right, right.copy(), solve(right)
+    x = np.zeros_like(r)
     rz = _inner(r, p)
     goal = (_TOLERANCE * sigma) ** 2
     for _ in range(_ITERATIONS):
         if (rz <= goal).all():
             break
-        product = system.add_product(p, q)
+        product = system.product(p, q)
         step = rz / np.maximum(_inner(p, product), 1e-300)
-        y += step * tail
-        for own, direction, taken, left in zip(x, p, product, r, strict=True):
-            own += step * direction
-            taken *= step
-            left -= taken
-        z, change = system.precondition(r)
+        x += step * p
+        product *= step
+        r -= product
+        z = solve(r)
         new = _inner(r, z)
         share = new / np.maximum(rz, 1e-300)
-        tail = change + share * tail
-        for direction, known, moved, left in zip(p, q, z, r, strict=True):
-            direction *= share
-            direction += moved
+        # The product of the next direction with K0 follows from that of the last one.
+        for known, moved in ((p, z), (q, r)):
             known *= share
-            known += left
+            known += moved
         rz = np.maximum(new, 0.0)
-    return x, y, rz <= 1e4 * goal
+    return x, rz <= 1e4 * goal

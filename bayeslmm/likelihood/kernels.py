@@ -108,6 +108,14 @@ def add_outer_products(cells: Cells, out: FloatArray, sign: float = 1.0) -> None
         out += sign * (matrix.T @ matrix).toarray()
 
 
+def explain_each(cells: Cells, weights: FloatArray, right: FloatArray, out: FloatArray) -> None:
+    """Add ``sum_l v_l' w_l (v_l right)`` to out (width, k), with weights (J, k); one number in every cell."""
+    if done("explain_each", cells.starts, cells.columns, cells.values, weights, right, out):
+        return
+    matrix = cells.matrix(0)
+    out += matrix.T @ (weights * (matrix @ right))
+
+
 def mirror(lower: FloatArray) -> FloatArray:
     """Fill the upper triangle of a square matrix from its lower one, in place."""
     size = lower.shape[0]
