@@ -10,16 +10,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 
 import numpy as np
 
 from bayeslmm.bayes.importance import Weighted, importance_points
 from bayeslmm.bayes.progress import Progress
-from bayeslmm.bayes.surrogate_nodes import Nodes, evaluate_nodes, outputs
+from bayeslmm.bayes.surrogate_last import WALL, LastSurrogate, fit_last
+from bayeslmm.bayes.surrogate_nodes import Box, Nodes, evaluate_nodes
 from bayeslmm.bayes.target import Target
 from bayeslmm.likelihood import CrossProducts, Factor, evaluate
 from bayeslmm.likelihood import parameters as par
+from bayeslmm.likelihood.last_blocks import stacked
 from bayeslmm.numerics.polynomial import Polynomial, basis, exponents_of, scaled
 from bayeslmm.numerics.resample import normalised, systematic
 from bayeslmm.types import BoolArray, FloatArray, IntArray
@@ -31,10 +33,8 @@ _MOST_ROUGH, MOST_TERMS = 120, 330
 _MOST_DIMENSIONS = 8
 # Equations for each coefficient.
 _SURPLUS = 1.8
-# The same for each term in the other coordinates where values along some are free.
-_FREE_SURPLUS = 1.3
-# Values for each coefficient, beyond which more only take time; coordinates that a rough polynomial spans at once.
-_MOST_FREE, _MOST_FREE_SIDES = 12, 2
+# Values for each coefficient, where values alone are asked for.
+_VALUES_SURPLUS = 1.4
 # Side of the final region that is short: it has so much of the degree of one of a unit.
 _SHORTEST = 0.35
 # The region reaches to where the log density is this far below its maximum.
@@ -43,48 +43,19 @@ _ROUNDS = 8
 # Refits of a rough polynomial with nodes where it sees mass, and the error there that lets it choose the region.
 _PROBES = 4
 _TRUSTED, _FINE = 1.5, 0.01
-_WEIGHT, _FREE_WEIGHT, _FREE_DEPTH = 0.08, 0.3, 24.0
-# Standard errors of the first region to each side, and where values along wide coordinates are free.
-_FIRST, _FREE_FIRST = 3.0, 5.5
-# Steepness of the density beyond the box.
-_WALL = 2000.0
+_WEIGHT = 0.08
+# Standard errors of the first region to each side.
+_FIRST = 3.0
 
 
-def _free(target: Target) -> BoolArray:
-    """Mask (d,) of the coordinates of the last blocks, along which an evaluation at one point is one for all."""
-    cp, free = target.cp, np.zeros(target.dimension, dtype=bool)
+def _own(target: Target) -> BoolArray:
+    """Mask (d,) of the coordinates that polynomials are functions of: all but those of the last blocks."""
+    cp, own = target.cp, np.ones(target.dimension, dtype=bool)
     ends = np.cumsum([0, *(c.dimension for c in target.coordinates)])
     for block in cp.blocks[cp.sums.first_of_last :]:
         for term in block.terms:
-            free[ends[term] : ends[term + 1]] = True
-    return free if free.sum() <= _MOST_FREE_SIDES else np.zeros_like(free)
-
-
-def _along(target: Target, nodes: Nodes, lower: FloatArray, upper: FloatArray, exponents: IntArray) -> Nodes:
-    """The likelihood at other covariances of the last blocks, for every node that is in the box but for these."""
-    free = _free(target)
-    inside = ((nodes.x >= lower) & (nodes.x <= upper))[:, ~free].all(axis=1)
-    chosen = np.flatnonzero(inside) if nodes.last and free.any() else np.empty(0, dtype=np.int64)
-    count = int(np.ceil(_SURPLUS * _distinct(exponents[:, free]))) + 2
-    count = min(count, int(_MOST_FREE * exponents.shape[0] / max(chosen.size, 1)) + 1)
-    x = np.repeat(nodes.x[chosen], count, axis=0)
-    found = []
-    if chosen.size:
-        x[:, free] = _spread(lower[free], upper[free], x.shape[0], 77)
-        first = target.cp.sums.first_of_last
-        factors = par.block_factors(target.cp, target.terms(x)[0])[first:]
-        for j, k in enumerate(chosen):
-            own = [T[j * count : (j + 1) * count] for T in factors]
-            found.append(outputs(nodes.last[k].evaluate(own, count), np.empty((count, 2, 0)), target.cp.p))
-    if not found:
-        return Nodes(x, nodes.values[:0], nodes.slopes[:0], nodes.fixed[:0])
-    values, slopes, fixed = (np.concatenate(part) for part in zip(*found, strict=True))
-    return Nodes(x, values, slopes, fixed)
-
-
-def _distinct(exponents: IntArray) -> int:
-    """Number of different rows."""
-    return int(np.unique(exponents, axis=0).shape[0])
+            own[ends[term] : ends[term + 1]] = False
+    return own
 
 
 @dataclass(frozen=True)
@@ -114,7 +85,7 @@ class Surrogate:
         values = self.likelihood(box)
         # Polynomials are worthless beyond their box, which ends where the density is negligible: there it falls off
         # from its value on the face, smoothly, so that derivatives by differences still mean something.
-        log_det = values[:, 0] + _WALL * self.likelihood.beyond(x)
+        log_det = values[:, 0] + WALL * self.likelihood.beyond(x)
         fixed = self.fixed(box)
         values = np.column_stack([log_det, np.clip(values[:, 1], -700.0, 700.0)])
         return _as_factor(values, fixed, p)
@@ -132,10 +103,9 @@ def _as_factor(values: FloatArray, fixed: FloatArray, p: int) -> Factor:
     return Factor(values[:, 0], np.zeros(K), r2, empty[..., None], chol, fixed[:, size:], empty, r2)
 
 
-def _fit(
-    nodes: Nodes, others: Nodes, lower: FloatArray, upper: FloatArray, exponents: IntArray, importance: FloatArray
-) -> Polynomial:
-    """Least squares on values and gradients at nodes, and on values at others; `importance` of all of them."""
+def _fit(nodes: Nodes, box: Box, exponents: IntArray, importance: FloatArray) -> Polynomial:
+    """Least squares on values and gradients at nodes."""
+    lower, upper = box.lower, box.upper
     d, degree = lower.size, int(exponents.max())
     z = scaled(nodes.x, lower, upper)
     half = 0.5 * (upper - lower)
@@ -143,64 +113,67 @@ def _fit(
     weight = 1.0 / max(degree, 1)
     rows = [basis(z, exponents)] + [weight * basis(z, exponents, k) for k in range(d)]
     right = [nodes.values] + [weight * nodes.slopes[:, :, k] * half[k] for k in range(d)]
-    rows.append(basis(scaled(others.x, lower, upper), exponents))
-    right.append(others.values)
-    share = np.r_[np.tile(importance[: z.shape[0]], d + 1), importance[z.shape[0] :]][:, None]
+    share = np.tile(importance, d + 1)[:, None]
     solution = np.linalg.lstsq(share * np.concatenate(rows), share * np.concatenate(right), rcond=1e-13)[0]
     return Polynomial(lower, upper, exponents, solution)
 
 
-def _fit_values(nodes: Nodes, others: Nodes, lower: FloatArray, upper: FloatArray, free: BoolArray) -> Polynomial:
-    x, fixed = np.concatenate([nodes.x, others.x]), np.concatenate([nodes.fixed, others.fixed])
-    most, few = max(x.shape[0] / 1.4, 1.0), max(nodes.x.shape[0] / 1.4, 1.0)
-    exponents = exponents_of(upper - lower, _DEGREE, most)
-    while _distinct(exponents[:, ~free]) > few:
-        most = max(0.8 * most, 1.0)
-        exponents = exponents_of(upper - lower, _DEGREE, most)
-    solution = np.linalg.lstsq(basis(scaled(x, lower, upper), exponents), fixed, rcond=1e-13)[0]
-    return Polynomial(lower, upper, exponents, solution)
+def _fit_values(nodes: Nodes, box: Box) -> Polynomial:
+    exponents = exponents_of(box.width, _DEGREE, max(nodes.x.shape[0] / 1.4, 1.0))
+    solution = np.linalg.lstsq(basis(scaled(nodes.x, box.lower, box.upper), exponents), nodes.fixed, rcond=1e-13)[0]
+    return Polynomial(box.lower, box.upper, exponents, solution)
 
 
-def _spread(lower: FloatArray, upper: FloatArray, count: int, seed: int) -> FloatArray:
-    """Quasi-random points, denser towards the faces of the box."""
-    from scipy.stats import qmc
-
-    u = qmc.Halton(lower.size, scramble=True, rng=seed).random(count)
-    return np.asarray(0.5 * (lower + upper) - 0.5 * (upper - lower) * np.cos(np.pi * u))
-
-
-def _count(exponents: IntArray, free: BoolArray) -> int:
-    """Nodes for a polynomial; values at others determine it along coordinates that are free."""
+def _count(exponents: IntArray, box: Box) -> int:
+    """Nodes for a polynomial."""
     terms, d = exponents.shape
-    if free.any():
-        return int(np.ceil(_FREE_SURPLUS * _distinct(exponents[:, ~free]))) + 2
+    if not box.own.all():
+        return int(np.ceil(_VALUES_SURPLUS * terms)) + 2
     return int(np.ceil(_SURPLUS * terms / (d + 1))) + 2
 
 
-def _make(target: Target, nodes: Nodes, lower: FloatArray, upper: FloatArray, exponents: IntArray) -> SurrogateTarget:
-    others = _along(target, nodes, lower, upper, exponents)
-    nodes = nodes.within(lower, upper)
-    density = np.concatenate([_exact(target, nodes), _exact(target, others) if others.x.size else others.x[:, 0]])
+def _missing(exponents: IntArray, box: Box, nodes: Nodes, spread: Nodes) -> int:
+    """Nodes that a polynomial needs further; without gradients those at draws, which are near each other, count not."""
+    there = nodes if box.own.all() else spread
+    return _count(exponents, box) - len(there.within(box).x)
+
+
+def _make(target: Target, nodes: Nodes, box: Box, exponents: IntArray, start: FloatArray) -> SurrogateTarget:
+    nodes = nodes.within(box)
+    if box.own.all():
+        density = _exact(target, nodes)
+    else:
+        # Whatever the free coordinates of a node are: those at the mode.
+        x = np.where(box.own, nodes.x, start)
+        density = target.evaluate_with(x, stacked(nodes.last).evaluate(_last_factors(target, x), len(x))).log_density
     # The polynomial has to be right where the mass is; elsewhere it only has to say that there is none.
-    depth, K = density - density.max(), nodes.x.shape[0]
-    own = np.exp(_WEIGHT * np.maximum(depth[:K], -3.0 * _DEPTH))
-    # Of values that cost nothing there are many, most of them where an sd is far from what it can be.
-    importance = np.concatenate([own, np.exp(_FREE_WEIGHT * np.maximum(depth[K:], -_FREE_DEPTH))])
-    likelihood = _fit(nodes, others, lower, upper, exponents, importance)
-    fixed = _fit_values(nodes, others, lower, upper, _free(target))
-    surrogate = Surrogate(likelihood, fixed, target.folded, target.cp.p)
+    importance = np.exp(_WEIGHT * np.maximum(density - density.max(), -3.0 * _DEPTH))
+    surrogate: Surrogate | LastSurrogate
+    if box.own.all():
+        surrogate = Surrogate(
+            _fit(nodes, box, exponents, importance), _fit_values(nodes, box), target.folded, target.cp.p
+        )
+    else:
+        surrogate = fit_last(nodes.x, nodes.last, box, exponents, importance, target.folded)
     return SurrogateTarget(target.cp, target.priors, target.coordinates, surrogate, changes=target.changes)
+
+
+def _last_factors(target: Target, x: FloatArray) -> list[FloatArray]:
+    """Factors (K, c, c) of the last blocks."""
+    return par.block_factors(target.cp, target.terms(x)[0])[target.cp.sums.first_of_last :]
 
 
 @dataclass(frozen=True)
 class SurrogateTarget(Target):
     """A target whose likelihood is a polynomial; densities outside its box are zero."""
 
-    surrogate: Surrogate
+    surrogate: Surrogate | LastSurrogate
 
     def factor(self, x: FloatArray, factors: Sequence[FloatArray]) -> Factor:
         """Predicted in place of an elimination."""
-        return self.surrogate(x)
+        if isinstance(self.surrogate, Surrogate):
+            return self.surrogate(x)
+        return self.surrogate(x, par.block_factors(self.cp, factors)[self.cp.sums.first_of_last :])
 
     @cached_property
     def exact(self) -> Target:
@@ -225,35 +198,37 @@ def build_surrogate(target: Target, start: FloatArray, progress: Progress, most:
     most : int
         Terms of a polynomial.
     """
-    lower, upper = _first_box(target, start)
+    box = _first_box(target, start)
     rng = np.random.default_rng(0)
-    nodes = evaluate_nodes(target, np.where(target.folded, np.maximum(start, 1e-4), start)[None])
-    free = _free(target)
+    at = np.where(target.folded, np.maximum(start, 1e-4), start)
+    # Polynomials of the last effects' cross-products have no use for gradients.
+    evaluated = partial(evaluate_nodes, target, slopes=bool(box.own.all()))
+    nodes = spread = evaluated(at[None])
     for attempt in range(_ROUNDS):
-        exponents = exponents_of(upper - lower, _ROUGH, _MOST_ROUGH)
-        missing = max(_count(exponents, free) - nodes.within(lower, upper).x.shape[0], int((~free).sum()) + 2)
-        nodes = nodes + evaluate_nodes(target, _spread(lower, upper, missing, attempt))
-        nodes, sample, trusted = _probe(target, nodes, lower, upper, exponents, start, rng, _TRUSTED)
+        exponents = exponents_of(box.width, _ROUGH, _MOST_ROUGH)
+        missing = max(_missing(exponents, box, nodes, spread), int(box.own.sum()) + 2)
+        more = evaluated(box.spread(at, missing, attempt))
+        nodes, spread = nodes + more, spread + more
+        nodes, sample, trusted = _probe(target, nodes, box, exponents, start, rng, _TRUSTED)
         if trusted:
-            lower, upper, settled = _region(target, sample, lower, upper)
+            box, settled = _region(target, sample, box)
         else:
-            lower, upper, settled = *_known_region(target, nodes), False
-        exponents = exponents_of(upper - lower, _DEGREE, most, _SHORTEST)
-        progress.report("likelihood", nodes.x.shape[0], nodes.x.shape[0] + _count(exponents, free))
+            box, settled = _known_region(target, nodes, box), False
+        exponents = exponents_of(box.width, _DEGREE, most, _SHORTEST)
+        progress.report("likelihood", nodes.x.shape[0], nodes.x.shape[0] + _count(exponents, box))
         if settled:
             break
-    missing = _count(exponents, free) - nodes.within(lower, upper).x.shape[0]
+    missing = _missing(exponents, box, nodes, spread)
     if missing > 0:
-        nodes = nodes + evaluate_nodes(target, _spread(lower, upper, missing, 99))
-    nodes, _, _ = _probe(target, nodes, lower, upper, exponents, start, rng, _FINE)
-    return _make(target, nodes, lower, upper, exponents)
+        nodes = nodes + evaluated(box.spread(at, missing, 99))
+    nodes, _, _ = _probe(target, nodes, box, exponents, start, rng, _FINE)
+    return _make(target, nodes, box, exponents, start)
 
 
 def _probe(
     target: Target,
     nodes: Nodes,
-    lower: FloatArray,
-    upper: FloatArray,
+    box: Box,
     exponents: IntArray,
     start: FloatArray,
     rng: np.random.Generator,
@@ -261,12 +236,12 @@ def _probe(
 ) -> tuple[Nodes, Weighted, bool]:
     """Sample a polynomial, with exact nodes where it sees mass until there is some, or for a few rounds."""
     for k in range(_PROBES):
-        rough = _make(target, nodes, lower, upper, exponents)
-        sample = importance_points(rough, np.clip(start, lower, upper), 1500, rng)
-        few = int((~_free(target)).sum()) + 1
+        rough = _make(target, nodes, box, exponents, start)
+        sample = importance_points(rough, box.clip(start), 1500, rng)
+        few = int(box.own.sum()) + 1
         chosen = systematic(normalised(sample.log_weights), 2 ** (k + 1) * few, rng)
-        x = np.clip(sample.points.x[chosen], lower, upper)
-        more = evaluate_nodes(target, x)
+        x = box.clip(sample.points.x[chosen])
+        more = evaluate_nodes(target, x, slopes=bool(box.own.all()))
         nodes = nodes + more
         # Not less its mean: a spurious peak is off by about the same everywhere on it.
         if np.abs(rough.evaluate(x).log_density - _exact(target, more)).max() < tolerance:
@@ -279,48 +254,44 @@ def _exact(target: Target, nodes: Nodes) -> FloatArray:
     return target.evaluate_with(nodes.x, _as_factor(nodes.values, nodes.fixed, target.cp.p)).log_density
 
 
-def _known_region(target: Target, nodes: Nodes) -> tuple[FloatArray, FloatArray]:
+def _known_region(target: Target, nodes: Nodes, box: Box) -> Box:
     """Box around the nodes with mass."""
-    density = _exact(target, nodes)
-    x = nodes.x[density > density.max() - _DEPTH]
+    density, folded = _exact(target, nodes), target.folded[box.own]
+    x = nodes.x[density > density.max() - _DEPTH][:, box.own]
     low, high = x.min(axis=0), x.max(axis=0)
     margin = np.maximum(0.15 * (high - low), 0.05)
-    return np.where(target.folded, np.maximum(low - margin, 0.0), low - margin), high + margin
+    return Box(np.where(folded, np.maximum(low - margin, 0.0), low - margin), high + margin, box.own)
 
 
-def _first_box(target: Target, start: FloatArray) -> tuple[FloatArray, FloatArray]:
+def _first_box(target: Target, start: FloatArray) -> Box:
     """Some standard errors around the start, from the curvature there."""
-    d, h = start.size, 1e-3
+    own, h = _own(target), 1e-3
     centre = np.where(target.folded, np.maximum(start, 2 * h), start)
-    points = centre + h * np.concatenate([np.eye(d), -np.eye(d)])
-    slopes = evaluate_nodes(target, points).slopes
-    nu = target.cp.n - target.cp.p
+    steps = h * np.eye(start.size)[own]
+    slopes = evaluate_nodes(target, centre + np.concatenate([steps, -steps])).slopes[:, :, own]
+    nu, d = target.cp.n - target.cp.p, steps.shape[0]
     gradient = 0.5 * (slopes[:, 0] + nu * slopes[:, 1])
     H = (gradient[:d] - gradient[d:]) / (2 * h)
     values, vectors = np.linalg.eigh(0.5 * (H + H.T))
     se = np.sqrt(np.diagonal((vectors / np.maximum(np.abs(values), 0.3)) @ vectors.T))
-    free = _free(target)
-    reach = _FREE_FIRST if free.any() else _FIRST
-    lower = centre - reach * se
-    return np.where(target.folded, np.maximum(lower, 0.0), lower), centre + reach * se
+    lower = centre[own] - _FIRST * se
+    return Box(np.where(target.folded[own], np.maximum(lower, 0.0), lower), centre[own] + _FIRST * se, own)
 
 
-def _region(
-    target: Target, sample: Weighted, lower: FloatArray, upper: FloatArray
-) -> tuple[FloatArray, FloatArray, bool]:
+def _region(target: Target, sample: Weighted, box: Box) -> tuple[Box, bool]:
     """Box around what carries mass, and whether the present one already was."""
-    density = sample.points.log_density
-    x = sample.points.x[density > density.max() - _DEPTH]
-    low, high, width = x.min(axis=0), x.max(axis=0), upper - lower
+    density, folded, width = sample.points.log_density, target.folded[box.own], box.width
+    x = sample.points.x[density > density.max() - _DEPTH][:, box.own]
+    low, high = x.min(axis=0), x.max(axis=0)
     # The ends of 1500 draws, not of the region.
     margin = 0.25 * (high - low)
-    at_low = (low - lower < 0.03 * width) & ~(target.folded & (lower <= 0.0))
-    at_high = upper - high < 0.03 * width
-    new_lower = np.where(at_low, lower - 0.5 * width, low - margin)
-    new_upper = np.where(at_high, upper + 0.5 * width, high + margin)
-    new_lower = np.where(target.folded, np.maximum(new_lower, 0.0), new_lower)
+    at_low = (low - box.lower < 0.03 * width) & ~(folded & (box.lower <= 0.0))
+    at_high = box.upper - high < 0.03 * width
+    new_lower = np.where(at_low, box.lower - 0.5 * width, low - margin)
+    new_upper = np.where(at_high, box.upper + 0.5 * width, high + margin)
+    new_lower = np.where(folded, np.maximum(new_lower, 0.0), new_lower)
     settled = not (at_low | at_high).any() and bool(((new_upper - new_lower) > 0.6 * width).all())
-    return new_lower, new_upper, settled
+    return Box(new_lower, new_upper, box.own), settled
 
 
 @dataclass(frozen=True)

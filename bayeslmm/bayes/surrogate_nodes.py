@@ -1,21 +1,62 @@
-"""Exact evaluations of a likelihood with their gradients, which a polynomial in its place is fitted to."""
+"""Exact evaluations of a likelihood, which a polynomial in its place is fitted to, and the box it holds on."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from bayeslmm.bayes.target import Target
-from bayeslmm.likelihood import Factor
+from bayeslmm.likelihood import Factor, evaluate
 from bayeslmm.likelihood import parameters as par
 from bayeslmm.likelihood.criteria import evaluated_with_slopes
 from bayeslmm.likelihood.last_blocks import LastBlocks
-from bayeslmm.types import FloatArray
+from bayeslmm.types import BoolArray, FloatArray
 
 # Nodes evaluated at once where the store can.
 _BATCH = 40
 _STEP = 1e-5
+
+
+@dataclass(frozen=True)
+class Box:
+    """Where a polynomial holds, in the coordinates that it is a function of.
+
+    Attributes
+    ----------
+    lower, upper : FloatArray, shape (d of own,)
+    own : BoolArray, shape (d,)
+        These coordinates; the others are free.
+    """
+
+    lower: FloatArray
+    upper: FloatArray
+    own: BoolArray
+
+    @property
+    def width(self) -> FloatArray:
+        """Lengths of its sides."""
+        return self.upper - self.lower
+
+    def has(self, x: FloatArray) -> BoolArray:
+        """Mask (K,) of points x (K, d) that are in it."""
+        return np.asarray(((x[:, self.own] >= self.lower) & (x[:, self.own] <= self.upper)).all(axis=1))
+
+    def clip(self, x: FloatArray) -> FloatArray:
+        """Points (K, d) or (d,) moved to the nearest in it."""
+        out = x.copy()
+        out[..., self.own] = np.clip(x[..., self.own], self.lower, self.upper)
+        return out
+
+    def spread(self, at: FloatArray, count: int, seed: int) -> FloatArray:
+        """Quasi-random points (count, d), denser towards the faces; free coordinates as in `at` (d,)."""
+        from scipy.stats import qmc
+
+        u = qmc.Halton(self.lower.size, scramble=True, rng=seed).random(count)
+        x = np.tile(at, (count, 1))
+        x[:, self.own] = 0.5 * (self.lower + self.upper) - 0.5 * self.width * np.cos(np.pi * u)
+        return x
 
 
 @dataclass(frozen=True)
@@ -28,6 +69,7 @@ class Nodes:
     values : FloatArray, shape (K, 2)
         Both log determinants together, log r2.
     slopes : FloatArray, shape (K, 2, d)
+        Their derivatives; not a number where they were not asked for.
     fixed : FloatArray, shape (K, p (p + 1) / 2 + p)
         Of the fixed effects, the lower triangle of the Cholesky factor (logarithms on the diagonal, below it ratios to
         the diagonal of the column) and the solution.
@@ -41,10 +83,10 @@ class Nodes:
     fixed: FloatArray
     last: tuple[LastBlocks, ...] = ()
 
-    def within(self, lower: FloatArray, upper: FloatArray) -> Nodes:
+    def within(self, box: Box) -> Nodes:
         """Those in a box."""
-        keep = ((self.x >= lower) & (self.x <= upper)).all(axis=1)
-        last = tuple(self.last[k] for k in np.flatnonzero(keep)) if self.last else ()
+        keep = np.flatnonzero(box.has(self.x))
+        last = tuple(self.last[k] for k in keep) if self.last else ()
         return Nodes(self.x[keep], self.values[keep], self.slopes[keep], self.fixed[keep], last)
 
     def __add__(self, other: Nodes) -> Nodes:
@@ -57,26 +99,38 @@ class Nodes:
         )
 
 
-def evaluate_nodes(target: Target, x: FloatArray) -> Nodes:
-    """Exact values and gradients at K points."""
-    cp = target.cp
-    batch = _BATCH if cp.sums.batched else 1
-    parts = [_evaluate_batch(target, x[k : k + batch]) for k in range(0, x.shape[0], batch)]
+def evaluate_nodes(target: Target, x: FloatArray, *, slopes: bool = True) -> Nodes:
+    """Exact values, and gradients if asked for, at K points."""
+    batch = _BATCH if target.cp.sums.batched else 1
+    parts = [_evaluate_batch(target, x[k : k + batch], slopes) for k in range(0, x.shape[0], batch)]
     return sum(parts[1:], parts[0])
 
 
-def _evaluate_batch(target: Target, x: FloatArray) -> Nodes:
-    cp, (K, d) = target.cp, x.shape
+def _evaluate_batch(target: Target, x: FloatArray, slopes: bool) -> Nodes:
+    cp = target.cp
     factors = par.block_factors(cp, target.terms(x)[0])
-    factor, traces, squared = evaluated_with_slopes(cp, factors)
+    if slopes:
+        factor, traces, squared = evaluated_with_slopes(cp, factors)
+        found = _slopes(target, x, factor, traces, squared)
+    else:
+        factor = evaluate(cp, factors)
+        found = np.full((x.shape[0], 2, x.shape[1]), np.nan)
+    last = cp.sums.last_blocks(factor)
+    return Nodes(x, *outputs(factor, found, cp.p), () if last is None else (last,))
+
+
+def _slopes(
+    target: Target, x: FloatArray, factor: Factor, traces: Sequence[FloatArray], squared: Sequence[FloatArray]
+) -> FloatArray:
+    """Derivatives (K, 2, d) of the values along the coordinates."""
+    K, d = x.shape
     slopes = np.zeros((K, 2, d))
     for k in range(d):
         change = _covariance_slopes(target, x, k)
         slopes[:, 0, k] = sum((a * g).sum((1, 2)) for a, g in zip(traces, change, strict=True))
         squares = sum((a * g).sum((1, 2)) for a, g in zip(squared, change, strict=True))
         slopes[:, 1, k] = -squares / factor.r2
-    last = cp.sums.last_blocks(factor)
-    return Nodes(x, *outputs(factor, slopes, cp.p), () if last is None else (last,))
+    return slopes
 
 
 def outputs(factor: Factor, slopes: FloatArray, p: int) -> tuple[FloatArray, FloatArray, FloatArray]:

@@ -86,6 +86,12 @@ class Factor:
             empty,
         )
 
+    def of_fixed(self, q: int) -> Factor:
+        """What densities need, without the q trailing random effects."""
+        own, copied = slice(q, None), np.array
+        found = self.take(np.arange(self.r2.size))
+        return replace(found, chol=copied(found.chol[:, own, own]), solution=copied(found.solution[:, own]))
+
     def part(self, chosen: IntArray) -> Factor:
         """Some of the points, with what derivatives need; all of a single one that is kept as a hierarchy."""
         if self.hierarchy is not None or self.crossed is not None:

@@ -74,7 +74,17 @@ class Hierarchy(ChainSums):
         return stacked([self._evaluate([T[k] for T in factors]) for k in range(factors[0].shape[0])])
 
     def evaluate_many(self, factors: Factors) -> Factor:
-        return self.evaluate(factors)
+        # One at a time, with what concerns beta alone: thousands of dense blocks would fill the memory.
+        return stacked([self._of_fixed([T[k] for T in factors]) for k in range(factors[0].shape[0])])
+
+    def _of_fixed(self, factors: Factors) -> Factor:
+        """What densities need at one point; nan where sds are so large that digits do not suffice."""
+        try:
+            return self._evaluate(factors).of_fixed(self.q_dense)
+        except np.linalg.LinAlgError:
+            p, m, nan = self.frame.p, self.D.shape[0], np.full(1, np.nan)
+            chol, solution = np.full((1, p, p), np.nan), np.full((1, p), np.nan)
+            return Factor(nan, nan, nan, np.empty((0, m, m)), chol, solution, np.empty((0, m)), np.empty((0, m)))
 
     @property
     def first_of_last(self) -> int:

@@ -387,10 +387,16 @@ def _differences(inverses: Sequence[FloatArray], factors: Sequence[FloatArray]) 
 
 
 def _times(matrices: FloatArray, parts: FloatArray) -> FloatArray:
-    """One matrix (S, c, c) for every draw times rows (J, c, S) or (c, S)."""
-    if matrices.shape[-1] == 1:
+    """One matrix (S, c, c) for every draw times rows (J, c, S)."""
+    c = matrices.shape[-1]
+    if c == 1:
         return np.asarray(parts * matrices[:, 0, 0])
-    return np.asarray(np.einsum("sab,...bs->...as", matrices, parts))
+    out = np.empty_like(parts)
+    for a in range(c):
+        np.multiply(parts[:, 0], matrices[:, a, 0], out=out[:, a])
+        for b in range(1, c):
+            out[:, a] += parts[:, b] * matrices[:, a, b]
+    return out
 
 
 def _inner(a: FloatArray, b: FloatArray) -> FloatArray:

@@ -42,12 +42,13 @@ class LastBlocks:
     ----------
     levels : tuple of int
         Of the last blocks.
-    products : FloatArray, shape (r, r)
-    score : FloatArray, shape (r,)
+    products : FloatArray, shape (r, r) or (K, r, r)
+        At one point, or at each of K.
+    score : FloatArray, shape (r,) or (K, r)
         Their products with y.
-    square : float
+    square : float or FloatArray of shape (K,)
         That of y.
-    log_det : float
+    log_det : float or FloatArray of shape (K,)
         Of what was eliminated.
     log_det_fixed : float
         Of the basis of X.
@@ -56,8 +57,8 @@ class LastBlocks:
     levels: tuple[int, ...]
     products: FloatArray
     score: FloatArray
-    square: float
-    log_det: float
+    square: float | FloatArray
+    log_det: float | FloatArray
     log_det_fixed: float
 
     def roots(
@@ -78,7 +79,14 @@ class LastBlocks:
         FloatArray, shape (K, r, r)
         FloatArray, shape (K, r, r)
         """
-        r = self.score.size
+        system, T, start = self._system(factors, K)
+        if prior is not None:
+            system[:, start:, start:] += prior
+        return np.linalg.cholesky(system), T
+
+    def _system(self, factors: Sequence[FloatArray], K: int) -> tuple[FloatArray, FloatArray, int]:
+        """The system, T, and where X begins."""
+        r = self.score.shape[-1]
         T, start = np.zeros((K, r, r)), 0
         for own, J in zip(factors, self.levels, strict=True):
             for _ in range(J):
@@ -86,21 +94,18 @@ class LastBlocks:
                 T[:, span, span] = own
                 start = span.stop
         T[:, np.arange(start, r), np.arange(start, r)] = 1.0
-        products = small.add_identity(small.transpose(T) @ self.products @ T, start)
-        if prior is not None:
-            products[:, start:, start:] += prior
-        return np.linalg.cholesky(products), T
+        return small.add_identity(small.transpose(T) @ self.products @ T, start), T, start
 
     def evaluate(self, factors: Sequence[FloatArray], K: int) -> Factor:
-        """What densities need, at K points with these factors of the last blocks."""
-        L, T = self.roots(factors, K)
-        effects = sum(T.shape[-1] * J for T, J in zip(factors, self.levels, strict=True))
-        half = np.linalg.solve(L, small.transpose(T) @ self.score[:, None])
+        """What densities need, at K points with these factors of the last blocks; nan where digits do not suffice."""
+        system, T, effects = self._system(factors, K)
+        L = small.cholesky_if_positive(system)
+        half = np.linalg.solve(L, small.transpose(T) @ self.score[..., None])
         solution = np.linalg.solve(small.transpose(L), half)[:, effects:, 0]
         logs = 2.0 * np.log(np.diagonal(L, axis1=1, axis2=2))
         log_det = self.log_det + logs[:, :effects].sum(axis=1)
         fixed = self.log_det_fixed + logs[:, effects:].sum(axis=1)
-        empty, total = np.empty((K, 0)), np.full(K, self.square)
+        empty, total = np.empty((K, 0)), np.zeros(K) + self.square
         return Factor(
             log_det,
             fixed,
@@ -111,6 +116,19 @@ class LastBlocks:
             empty,
             total,
         )
+
+
+def stacked(points: Sequence[LastBlocks]) -> LastBlocks:
+    """What is left at some points, one after the other."""
+    first = points[0]
+    return LastBlocks(
+        first.levels,
+        np.stack([one.products for one in points]),
+        np.stack([one.score for one in points]),
+        np.array([one.square for one in points]),
+        np.array([one.log_det for one in points]),
+        first.log_det_fixed,
+    )
 
 
 @dataclass(frozen=True)

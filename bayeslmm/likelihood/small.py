@@ -7,6 +7,7 @@ it is faster to run the textbook recursion over the matrix index and let NumPy r
 from __future__ import annotations
 
 import math
+from contextlib import suppress
 
 import numpy as np
 
@@ -50,6 +51,24 @@ def cholesky(a: FloatArray) -> FloatArray:
         for i in range(j + 1, c):
             lower[..., i, j] = (a[..., i, j] - (lower[..., i, :j] * done).sum(-1)) / pivot
     return lower
+
+
+def cholesky_if_positive(a: FloatArray) -> FloatArray:
+    """Lower Cholesky factors of a stack (K, c, c) of matrices, by LAPACK; nan of those that are not positive definite.
+
+    Examples
+    --------
+    >>> cholesky_if_positive(np.array([[[4.0, 2.0], [2.0, 2.0]], [[1.0, 2.0], [2.0, 1.0]]]))[:, 1, 1]
+    array([ 1., nan])
+    """
+    try:
+        return np.linalg.cholesky(a)
+    except np.linalg.LinAlgError:
+        lower = np.full_like(a, np.nan)
+        for k, one in enumerate(a):
+            with suppress(np.linalg.LinAlgError):
+                lower[k] = np.linalg.cholesky(one)
+        return lower
 
 
 def cholesky_beside_identity(F: FloatArray, determinant: FloatArray) -> FloatArray:

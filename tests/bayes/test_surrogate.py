@@ -213,11 +213,9 @@ def spoil(patch: pytest.MonkeyPatch, slope: float) -> None:
     """Polynomials of the log determinant with a known slope too many: the log density is off by ``-slope z``."""
     fit = sur._fit
 
-    def wrong(
-        nodes: sur.Nodes, others: sur.Nodes, lower: np.ndarray, upper: np.ndarray, exponents: np.ndarray, *more: Any
-    ) -> sur.Polynomial:
-        right = fit(nodes, others, lower, upper, exponents, *more)
-        linear = np.flatnonzero((exponents == np.eye(lower.size)[0]).all(axis=1))
+    def wrong(nodes: sur.Nodes, box: sur.Box, exponents: np.ndarray, *more: Any) -> sur.Polynomial:
+        right = fit(nodes, box, exponents, *more)
+        linear = np.flatnonzero((exponents == np.eye(box.lower.size)[0]).all(axis=1))
         right.coefficients[linear, 0] += 2.0 * slope
         return right
 
