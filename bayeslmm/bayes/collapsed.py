@@ -281,13 +281,16 @@ def _drawn(
     target: Target, start: FloatArray, method: str, draws: int, rng: np.random.Generator, progress: Progress
 ) -> _Points:
     """Points by one method, from a polynomial, a better one or the likelihood itself."""
-    drawn = _points(_cheap(target, start, method, progress), start, method, draws, rng, progress)
+
+    def points(used: Target) -> _Points:
+        # One at a time, the evaluations of a grid would take hours.
+        slow = used is target and not target.cp.sums.batched
+        return _points(used, start, "importance" if slow else method, draws, rng, progress)
+
+    drawn = points(_cheap(target, start, method, progress))
     for most in _further_terms(target, drawn.diagnostics):
         # The polynomial has not met the likelihood: more terms, then the likelihood itself.
-        again = sur.build_surrogate(target, start, progress, most) if most else target
-        # One at a time, the evaluations of a grid would take hours.
-        slow = not most and not target.cp.sums.batched
-        drawn = _points(again, start, "importance" if slow else method, draws, rng, progress)
+        drawn = points(_polynomial(target, start, progress, most) if most else target)
         if drawn.diagnostics.reliable:
             break
     return drawn
@@ -297,8 +300,16 @@ def _cheap(target: Target, start: FloatArray, method: str, progress: Progress) -
     """A polynomial where evaluations are dear."""
     dear = _DEAR * (1.0 if method == "quadrature" else _BY_DIMENSION * target.dimension**2)
     if sur.available(target) and sur.cost(target.cp) > dear:
-        return sur.build_surrogate(target, start, progress)
+        return _polynomial(target, start, progress, sur.MOST_TERMS)
     return target
+
+
+def _polynomial(target: Target, start: FloatArray, progress: Progress, most: int) -> Target:
+    """A polynomial in place of the likelihood, or the likelihood itself where it cannot be had near the posterior."""
+    try:
+        return sur.build_surrogate(target, start, progress, most)
+    except np.linalg.LinAlgError:
+        return target
 
 
 def _further_terms(target: Target, diagnostics: Diagnostics) -> tuple[int, ...]:

@@ -84,12 +84,12 @@ def fit_last(
     importance: FloatArray,
     folded: BoolArray,
 ) -> LastSurrogate:
-    """Least squares at nodes x (K, d), where the box has them.
+    """Least squares at nodes x (K, d), all in the box, but where rounding leaves no factor.
 
     Raises
     ------
     numpy.linalg.LinAlgError
-        Cross-products at a node are not positive in directions in which they are elsewhere.
+        It leaves none anywhere.
     """
     nodes, u = stacked(last), x[:, box.own]
     scale = np.sqrt(np.diagonal(nodes.products, axis1=1, axis2=2).mean(axis=0))
@@ -102,11 +102,15 @@ def fit_last(
     M[:, :-1, :-1] = inward.T @ nodes.products @ inward
     M[:, -1, :-1] = M[:, :-1, -1] = nodes.score @ inward
     M[:, -1, -1] = nodes.square
-    C = np.linalg.cholesky(M)
+    C = small.cholesky_if_positive(M)
+    sound = np.isfinite(C).all(axis=(1, 2))
+    if not sound.any():
+        raise np.linalg.LinAlgError("no cross-products that are left of the last effects are positive definite")
     diagonal = np.diagonal(C, axis1=1, axis2=2)
     below = (C / diagonal[:, None, :])[:, *np.tril_indices(size, -1)]
     outputs = np.column_stack([nodes.log_det, np.log(diagonal), below])
-    rows = importance[:, None] * basis(scaled(u, box.lower, box.upper), exponents)
-    solution = np.linalg.lstsq(rows, importance[:, None] * outputs, rcond=1e-13)[0]
+    share = importance[sound, None]
+    rows = share * basis(scaled(u[sound], box.lower, box.upper), exponents)
+    solution = np.linalg.lstsq(rows, share * outputs[sound], rcond=1e-13)[0]
     directions = scale[:, None] * there
     return LastSurrogate(Polynomial(box.lower, box.upper, exponents, solution), box.own, folded, directions, last[0])

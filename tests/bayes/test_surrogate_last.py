@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 
 from bayeslmm.bayes import surrogate as sur
+from bayeslmm.bayes.collapsed import sample_collapsed
 from bayeslmm.bayes.default_priors import default_priors, resolve_priors
 from bayeslmm.bayes.importance import importance_points
 from bayeslmm.bayes.progress import Progress
@@ -105,6 +106,18 @@ def test_multiples_of_the_fixed_effects_cancel(shift: float) -> None:
     hierarchy, levels, start = both(FORMULAS["crossed"], shifted)
     off = differences(sur.build_surrogate(hierarchy, start, Progress()), levels, draws(levels, start, 100))
     assert np.sqrt(np.mean(off**2)) < RMS
+
+
+def test_without_any_factor_the_likelihood_itself_is_sampled(monkeypatch: pytest.MonkeyPatch) -> None:
+    from bayeslmm.bayes import surrogate_last
+
+    def none(a: np.ndarray) -> np.ndarray:
+        return np.full_like(a, np.nan)
+
+    monkeypatch.setattr(surrogate_last.small, "cholesky_if_positive", none)
+    cp = hierarchy()
+    drawn = sample_collapsed(cp, default_priors(cp.design), optimise(cp).terms, draws=300, rng=np.random.default_rng(1))
+    assert drawn.diagnostics.surrogate_error is None and drawn.diagnostics.reliable
 
 
 def hierarchy() -> SummedDesign:
