@@ -146,6 +146,9 @@ def _make(target: Target, nodes: Nodes, box: Box, exponents: IntArray, start: Fl
         # Whatever the free coordinates of a node are: those at the mode.
         x = np.where(box.own, nodes.x, start)
         density = target.evaluate_with(x, stacked(nodes.last).evaluate(_last_factors(target, x), len(x))).log_density
+    density = np.where(np.isnan(density), -np.inf, density)
+    if not np.isfinite(density.max(initial=-np.inf)):
+        raise np.linalg.LinAlgError("no node has a density")
     # The polynomial has to be right where the mass is; elsewhere it only has to say that there is none.
     importance = np.exp(_WEIGHT * np.maximum(density - density.max(), -3.0 * _DEPTH))
     surrogate: Surrogate | LastSurrogate
