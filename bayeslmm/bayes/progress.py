@@ -6,11 +6,9 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib.util import find_spec
 from typing import Any, ClassVar
 
-# Seconds before anything is shown.
-_PATIENCE = 1.0
+from bayeslmm import watched
 
 
 class Progress:
@@ -40,7 +38,7 @@ class Progress:
 
     def report(self, stage: str, done: int, total: int) -> None:
         """Tell that `done` of `total` steps of a stage are finished."""
-        if not self._show or time.monotonic() - self._begun < _PATIENCE:
+        if not self._show or time.monotonic() - self._begun < watched.PATIENCE:
             return
         with self._lock:
             if self._started():
@@ -52,7 +50,7 @@ class Progress:
         self.silence()
         if not self._show:
             return
-        self._timer = threading.Timer(_PATIENCE, self._show_stage, (stage,))
+        self._timer = threading.Timer(watched.PATIENCE, self._show_stage, (stage,))
         self._timer.daemon = True
         self._timer.start()
 
@@ -90,8 +88,8 @@ class Progress:
         if self._bar is None:
             from rich.progress import Progress as Bar
 
-            console = _console()
-            if not _interactive(console):
+            console = watched.console()
+            if not watched.watched(console):
                 self._show = False
                 return False
             if Progress._on_screen is not None:
@@ -125,17 +123,4 @@ def announced(stage: str) -> Iterator[None]:
 
 def interactive() -> bool:
     """Whether somebody watches: a terminal or a notebook."""
-    return _interactive(_console())
-
-
-def _interactive(console: Any) -> bool:
-    if console.is_jupyter:
-        # Without it rich prints a warning in place of a bar.
-        return find_spec("ipywidgets") is not None
-    return bool(console.is_terminal)
-
-
-def _console() -> Any:
-    from rich.console import Console
-
-    return Console(stderr=True)
+    return watched.watched(watched.console())

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import time
-from importlib.util import find_spec
 from typing import Any
 
-# Seconds before anything is shown.
-_PATIENCE = 1.0
+from bayeslmm import watched
 
 
 class RowsBar:
@@ -34,7 +32,7 @@ class RowsBar:
         """Tell that so many rows more are done."""
         self._rows += rows
         seconds = time.monotonic() - self._begun
-        if not self._show or seconds < _PATIENCE:
+        if not self._show or seconds < watched.PATIENCE:
             return
         if self._bar is None and not self._begin():
             self._show = False
@@ -44,12 +42,10 @@ class RowsBar:
         self._bar.update(self._task, completed=self._rows, rows=done, rate=rate)
 
     def _begin(self) -> bool:
-        from rich.console import Console
         from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-        console = Console(stderr=True)
-        # In a notebook without ipywidgets rich prints a warning in place of a bar.
-        if not (find_spec("ipywidgets") is not None if console.is_jupyter else console.is_terminal):
+        console = watched.console()
+        if not watched.watched(console):
             return False
         rows = TextColumn("{task.fields[rows]}")
         columns = (TextColumn("{task.description}"), BarColumn(), rows, TextColumn("{task.fields[rate]}"))
