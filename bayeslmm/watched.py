@@ -5,20 +5,23 @@ from __future__ import annotations
 from importlib.util import find_spec
 from typing import Any
 
-# Seconds before anything is shown.
-PATIENCE = 1.0
+_PATIENCE = 1.0
 
 
-def console() -> Any:
-    """Where bars are drawn: the standard error of a terminal, or a notebook."""
+def patience() -> float:
+    """Seconds before anything is shown."""
+    return _PATIENCE
+
+
+def bar_console() -> Any:
+    """The console of a terminal, or of a notebook that can show a bar; None where nobody watches."""
+    console = _console()
+    # Without it rich prints a warning in place of a bar.
+    watched = find_spec("ipywidgets") is not None if console.is_jupyter else console.is_terminal
+    return console if watched else None
+
+
+def _console() -> Any:
     from rich.console import Console
 
     return Console(stderr=True)
-
-
-def watched(on: Any) -> bool:
-    """Whether a console is a terminal, or a notebook that can show a bar."""
-    if on.is_jupyter:
-        # Without it rich prints a warning in place of a bar.
-        return find_spec("ipywidgets") is not None
-    return bool(on.is_terminal)

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, ClassVar
 
-from bayeslmm import watched
+from bayeslmm.watched import bar_console, patience
 
 
 class Progress:
@@ -38,7 +38,7 @@ class Progress:
 
     def report(self, stage: str, done: int, total: int) -> None:
         """Tell that `done` of `total` steps of a stage are finished."""
-        if not self._show or time.monotonic() - self._begun < watched.PATIENCE:
+        if not self._show or time.monotonic() - self._begun < patience():
             return
         with self._lock:
             if self._started():
@@ -50,7 +50,7 @@ class Progress:
         self.silence()
         if not self._show:
             return
-        self._timer = threading.Timer(watched.PATIENCE, self._show_stage, (stage,))
+        self._timer = threading.Timer(patience(), self._show_stage, (stage,))
         self._timer.daemon = True
         self._timer.start()
 
@@ -88,8 +88,8 @@ class Progress:
         if self._bar is None:
             from rich.progress import Progress as Bar
 
-            console = watched.console()
-            if not watched.watched(console):
+            console = bar_console()
+            if console is None:
                 self._show = False
                 return False
             if Progress._on_screen is not None:
@@ -123,4 +123,4 @@ def announced(stage: str) -> Iterator[None]:
 
 def interactive() -> bool:
     """Whether somebody watches: a terminal or a notebook."""
-    return watched.watched(watched.console())
+    return bar_console() is not None

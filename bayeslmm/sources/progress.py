@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from bayeslmm import watched
+from bayeslmm.watched import bar_console, patience
 
 
 class RowsBar:
@@ -32,7 +32,7 @@ class RowsBar:
         """Tell that so many rows more are done."""
         self._rows += rows
         seconds = time.monotonic() - self._begun
-        if not self._show or seconds < watched.PATIENCE:
+        if not self._show or seconds < patience():
             return
         if self._bar is None and not self._begin():
             self._show = False
@@ -44,8 +44,8 @@ class RowsBar:
     def _begin(self) -> bool:
         from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-        console = watched.console()
-        if not watched.watched(console):
+        console = bar_console()
+        if console is None:
             return False
         rows = TextColumn("{task.fields[rows]}")
         columns = (TextColumn("{task.description}"), BarColumn(), rows, TextColumn("{task.fields[rate]}"))

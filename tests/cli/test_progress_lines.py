@@ -11,8 +11,7 @@ import pytest
 from rich.console import Console
 
 import bayeslmm as bl
-from bayeslmm import output, report_figures
-from bayeslmm.bayes import progress
+from bayeslmm import output, report_figures, watched
 
 # The package has a function of the module's name.
 comparing = importlib.import_module("bayeslmm.comparison.compare")
@@ -25,8 +24,8 @@ def screen(monkeypatch):
     def made(terminal: bool) -> io.StringIO:
         written = io.StringIO()
         console = Console(file=written, force_terminal=terminal, force_jupyter=False, width=120)
-        monkeypatch.setattr(progress.watched, "console", lambda: console)
-        monkeypatch.setattr(progress.watched, "PATIENCE", 0.02)
+        monkeypatch.setattr(watched, "_console", lambda: console)
+        monkeypatch.setattr(watched, "_PATIENCE", 0.02)
         return written
 
     return made
@@ -80,6 +79,6 @@ def test_nothing_goes_into_redirected_output(monkeypatch, screen, both, capfd):
 
 def test_quick_work_is_silent_on_a_terminal_too(monkeypatch, screen, both):
     written = screen(terminal=True)
-    monkeypatch.setattr(progress.watched, "PATIENCE", 60.0)
+    monkeypatch.setattr(watched, "_PATIENCE", 60.0)
     assert len(bl.compare(*both).table) == 3
     assert written.getvalue() == ""

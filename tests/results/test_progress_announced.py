@@ -9,7 +9,7 @@ import pytest
 from rich.console import Console
 
 import bayeslmm as bl
-from bayeslmm.bayes import progress as module
+from bayeslmm import watched
 from bayeslmm.bayes.progress import Progress
 
 
@@ -18,8 +18,8 @@ def screen(monkeypatch: pytest.MonkeyPatch) -> io.StringIO:
     """A terminal without patience."""
     stream = io.StringIO()
     console = Console(file=stream, force_terminal=True, width=200)
-    monkeypatch.setattr(module.watched, "console", lambda: console)
-    monkeypatch.setattr(module.watched, "PATIENCE", 0.0)
+    monkeypatch.setattr(watched, "_console", lambda: console)
+    monkeypatch.setattr(watched, "_PATIENCE", 0.0)
     return stream
 
 
@@ -37,7 +37,7 @@ def test_an_announced_stage_is_shown_while_it_lasts(screen: io.StringIO) -> None
 
 
 def test_a_short_stage_is_not_shown(screen: io.StringIO, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module.watched, "PATIENCE", 100.0)
+    monkeypatch.setattr(watched, "_PATIENCE", 100.0)
     with Progress(True) as progress:
         progress.announce("a short stage")
     assert screen.getvalue() == ""
