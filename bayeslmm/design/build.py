@@ -119,8 +119,8 @@ def build_design(
     asked = PerRowArguments.of(weights, residual_sd, frequency, available, namespace)
     frame = to_pandas(table, list(dict.fromkeys([*names, *asked.columns])))
     per_row = asked.on(frame, namespace)
-    columns, keep, dropped, every = _complete(frame, names, per_row.given, na_action)
-    _check_columns(parsed, columns)
+    columns, odd, keep, dropped, every = _complete(frame, names, per_row.given, na_action)
+    _check_columns(parsed, columns, odd)
     known = known_contrasts(contrasts, columns)
     counts = None if per_row.frequency is None else per_row.frequency[keep].astype(np.int64)
     evaluator = evaluator_on_copies(formula_pieces(parsed), _without_groups(parsed, columns), known, namespace, counts)
@@ -223,13 +223,14 @@ def _equal_variances(per_row: PerRow, keep: BoolArray) -> Residual:
 
 def _complete(
     frame: pd.DataFrame, names: Sequence[str], extra: Mapping[str, FloatArray], na_action: NaAction
-) -> tuple[dict[str, pd.Series], BoolArray, DroppedRows, AllRows | None]:
-    """Columns on the rows that can be used, which rows these are, and what is kept of the others."""
+) -> tuple[dict[str, pd.Series], list[str], BoolArray, DroppedRows, AllRows | None]:
+    """Columns on the rows that can be used, those to be looked at closely, which rows these are, what of the others."""
     columns = {name: frame[name] for name in names}
-    keep, dropped = checks.complete_rows(frame, columns, extra)
+    odd = [name for name, series in columns.items() if not checks.surely_usable(series)]
+    keep, dropped = checks.complete_rows(frame, {name: columns[name] for name in odd}, extra)
     every = all_rows(check_na_action(na_action), frame.index, keep, dropped)
     columns = {name: series[keep] for name, series in columns.items()} if len(dropped) else columns
-    return columns, keep, dropped, every
+    return columns, odd, keep, dropped, every
 
 
 def _without_groups(formula: Formula, columns: Mapping[str, pd.Series]) -> Mapping[str, pd.Series]:
@@ -294,9 +295,10 @@ def _independent(
     return own, tuple(names[j] for j in kept.tolist()), tuple(names[j] for j in left_out.tolist()), combined
 
 
-def _check_columns(formula: Formula, columns: Mapping[str, pd.Series]) -> None:
-    checks.check_text(columns)
-    checks.check_finite_columns(columns)
+def _check_columns(formula: Formula, columns: Mapping[str, pd.Series], odd: Sequence[str]) -> None:
+    if odd or not checks.is_text("".join(columns)):
+        checks.check_text(columns)
+        checks.check_finite_columns({name: columns[name] for name in odd})
     name = formula.response.strip("`")
     if name in columns:
         checks.check_response_column(name, columns[name])

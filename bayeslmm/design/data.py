@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -97,6 +98,11 @@ def _no_column(token: Token, following: str) -> bool:
     return token.inside and (following == "=" or token.text in WORDS or token.text in CONSTANTS)
 
 
+def is_text(text: str) -> bool:
+    """Whether nothing in a text is half a character."""
+    return _HALF.search(text) is None
+
+
 def check_text(columns: Mapping[str, pd.Series]) -> None:
     """Refuse names and levels that are no text: halves of characters, which nothing can print or save.
 
@@ -112,8 +118,8 @@ def check_text(columns: Mapping[str, pd.Series]) -> None:
         values: Any = series.dtype.categories if isinstance(series.dtype, pd.CategoricalDtype) else series
         # Columns of text alone are text already where they are not kept as objects.
         texts = [v for v in values.tolist() if isinstance(v, str)] if values.dtype == object else []
-        if _HALF.search("".join([str(name), *texts])):
-            odd = next(text for text in (str(name), *texts) if _HALF.search(text))
+        if not is_text("".join([str(name), *texts])):
+            odd = next(text for text in (str(name), *texts) if not is_text(text))
             raise DesignError(
                 f"The column {literal(str(name))} has the name or level {literal(odd)}, which holds half a character "
                 "(a lone surrogate) and can be neither printed nor saved. It comes from text that was read in a wrong "
@@ -187,11 +193,24 @@ def missing_values(series: pd.Series) -> BoolArray | None:
 
 
 def _surely_finite(values: AnyArray) -> bool:
-    """Whether all are finite, by one pass that may overflow and then knows nothing."""
-    if values.dtype.kind != "f":
+    """Whether all are finite, by one pass that may overflow, of which BLAS says nothing, and then knows nothing."""
+    return values.dtype.kind == "f" and math.isfinite(np.dot(values, values))
+
+
+def surely_usable(series: pd.Series) -> bool:
+    """Whether one look shows nothing to be dropped or refused: whole or finite numbers, a level that is text per row.
+
+    Examples
+    --------
+    >>> surely_usable(pd.Series([1.0, 2.0])), surely_usable(pd.Series([1.0, np.nan]))
+    (True, False)
+    """
+    dtype = series.dtype
+    if isinstance(dtype, np.dtype):
+        return dtype.kind in "iu" or _surely_finite(series.to_numpy())
+    if not isinstance(dtype, pd.CategoricalDtype) or dtype.categories.dtype == object:
         return False
-    with np.errstate(all="ignore"):
-        return bool(np.isfinite(values.sum()))
+    return int(np.asarray(series.array.codes).min()) >= 0
 
 
 def check_finite_columns(columns: Mapping[str, pd.Series]) -> None:
@@ -295,6 +314,8 @@ def check_response_column(name: str, series: pd.Series) -> None:
     ------
     DesignError
     """
+    if isinstance(series.dtype, np.dtype) and series.dtype.kind in "iuf":
+        return
     boolean = pd.api.types.is_bool_dtype(series.dtype)
     if pd.api.types.is_numeric_dtype(series.dtype) and not boolean:
         return

@@ -14,6 +14,7 @@ from bayeslmm.design.contrasts import NAMED, Contrasts, Treatment
 from bayeslmm.design.expressions import Call, Node
 from bayeslmm.design.functions import CODINGS
 from bayeslmm.design.groups import level_name
+from bayeslmm.design.tables import labels_of
 from bayeslmm.errors import DesignError
 from bayeslmm.types import AnyArray, BoolArray, FloatArray, IntArray
 
@@ -101,7 +102,7 @@ def _with_rows(values: pd.Categorical) -> pd.Categorical:
 
 def _categories(values: Any) -> CodedFactor:
     codes: IntArray = np.asarray(values.codes, dtype=np.int64)
-    return CodedFactor(codes, tuple(values.categories.tolist()), bool(values.ordered))
+    return CodedFactor(codes, tuple(labels_of(values.categories)), bool(values.ordered))
 
 
 def as_factor(

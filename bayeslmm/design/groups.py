@@ -10,6 +10,7 @@ import pandas as pd
 
 from bayeslmm.design.grouping import Grouping
 from bayeslmm.design.lazy import CellNames, LevelNames, level_name
+from bayeslmm.design.tables import labels_of
 from bayeslmm.errors import DesignError
 from bayeslmm.types import AnyArray, IntArray
 
@@ -121,7 +122,10 @@ def _distinct_names(values: AnyArray | pd.Index, *, colons: bool) -> bool:
         return True
     if not isinstance(values.dtype, pd.StringDtype) and pd.api.types.infer_dtype(values, skipna=False) != "string":
         return False
-    return not colons or not any(":" in value for value in values.tolist())
+    if not colons:
+        return True
+    labels = labels_of(values) if isinstance(values, pd.Index) else values.tolist()
+    return not any(":" in label for label in labels)
 
 
 def _check_distinct(name: str, levels: Sequence[str]) -> None:

@@ -23,9 +23,8 @@ def surely_ordinary(columns: FloatArray) -> bool:
     >>> surely_ordinary(np.array([[1.0, -2.0], [3.0, 0.0]])), surely_ordinary(np.array([[1.0, np.nan]]))
     (True, False)
     """
-    with np.errstate(all="ignore"):
-        squares = np.vecdot(columns.T, columns.T)
-    return all(_SURELY[0] < square < _SURELY[1] for square in squares.tolist())
+    # BLAS says nothing of overflow.
+    return all(_SURELY[0] < float(np.dot(column, column)) < _SURELY[1] for column in columns.T)
 
 
 def check_magnitudes(what: str, names: Sequence[str], columns: FloatArray) -> None:

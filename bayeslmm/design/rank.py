@@ -87,7 +87,7 @@ def _well_conditioned(X: FloatArray) -> bool:
         return True
     first = columns[0]
     if (first == first[0]).all():
-        columns[1:] -= columns[1:].mean(axis=1, keepdims=True)
+        columns[1:] -= (columns[1:].sum(axis=1) / n)[:, None]
     gram = columns @ columns.T
     length = np.sqrt(gram.diagonal())
     shortest = float(length.min())

@@ -8,6 +8,7 @@ orthogonalised first and every result is mapped back.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -137,10 +138,15 @@ def _centre(rows: FloatArray, constant: int | None, weights: FloatArray | None) 
 
 def _root_mean_square(rows: FloatArray, weights: FloatArray | None) -> FloatArray:
     """Per row; 1 where it is zero."""
-    with np.errstate(over="ignore", under="ignore"):
-        squares = np.array([row @ (row if weights is None else row * weights) for row in rows]) / rows.shape[1]
-    if all(_SQUARES[0] < square < _SQUARES[1] for square in squares.tolist()):
-        return np.asarray(np.sqrt(squares))
+    if weights is None:
+        # BLAS says nothing of overflow.
+        means = [float(np.dot(row, row)) / row.size for row in rows]
+    else:
+        with np.errstate(over="ignore", under="ignore"):
+            means = [float(np.dot(row, row * weights)) / row.size for row in rows]
+    if all(_SQUARES[0] < mean < _SQUARES[1] for mean in means):
+        return np.array([math.sqrt(mean) for mean in means])
+    squares = np.array(means)
     out_of_range = ~((squares > _SQUARES[0]) & (squares < _SQUARES[1]))
     if out_of_range.any():
         size = np.abs(rows).max(axis=1, initial=0.0)

@@ -168,7 +168,10 @@ class LevelSums:
 def unlike(R: FloatArray) -> bool:
     """Whether the rows of factors (J, c, c) differ so much in size that rounding of some hides others."""
     sizes = np.abs(R).max(axis=2, initial=0.0)
-    return bool(sizes.max(initial=0.0) > _ALIKE * sizes.min(where=sizes > 0, initial=np.inf))
+    smallest = sizes.min(initial=np.inf)
+    if not smallest > 0:
+        smallest = sizes.min(where=sizes > 0, initial=np.inf)
+    return bool(sizes.max(initial=0.0) > _ALIKE * smallest)
 
 
 def _distinct(rows: FloatArray) -> tuple[IntArray, IntArray]:

@@ -278,14 +278,16 @@ def fit_within(sums: LevelSums, products: FloatArray, squares: FloatArray) -> tu
         Sums of squares that the fit leaves, digits lost to cancellation included.
     """
     D, E = sums.D[:-1, :-1], sums.E[..., :-1]
-    within = np.diagonal(D)
+    within = D.diagonal()
     # Columns that do not vary within levels leave rounding only.
-    varies = np.flatnonzero(within > _ROUNDING * (within + (E**2).sum(axis=(0, 1))))
+    flat = E.reshape(-1, E.shape[-1])
+    varies = (within > _ROUNDING * (within + (flat * flat).sum(axis=0))).nonzero()[0]
     beta = np.zeros(products.shape)
-    if varies.size:
-        scale = np.sqrt(within[varies])[:, None]
-        scaled = D[np.ix_(varies, varies)] / (scale * scale.T)
-        beta[varies] = np.linalg.lstsq(scaled, products[varies] / scale, rcond=_COLLINEAR)[0] / scale
+    if not varies.size:
+        return beta, squares
+    scale = np.sqrt(within[varies])[:, None]
+    scaled = D[np.ix_(varies, varies)] / (scale * scale.T)
+    beta[varies] = np.linalg.lstsq(scaled, products[varies] / scale, rcond=_COLLINEAR)[0] / scale
     return beta, squares - (beta * products).sum(axis=0)
 
 

@@ -85,8 +85,12 @@ def grouped_qr(Z: FloatArray, codes: IntArray, n_levels: int) -> tuple[FloatArra
             R[:, i, j] += projection
         norm = np.sqrt(level_sums(codes, column**2, n_levels)) if j else length
         keep = norm > _DEPENDENT * length
-        R[:, j, j] = np.where(keep, norm, 0.0)
-        np.multiply(column, np.where(keep, 1.0 / np.where(keep, norm, 1.0), 0.0)[codes], out=Q[j])
+        if keep.all():
+            R[:, j, j], scale = norm, 1.0 / norm
+        else:
+            R[:, j, j] = np.where(keep, norm, 0.0)
+            scale = np.where(keep, 1.0 / np.where(keep, norm, 1.0), 0.0)
+        np.multiply(column, scale[codes], out=Q[j])
     return Q.T, R
 
 

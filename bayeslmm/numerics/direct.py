@@ -67,6 +67,18 @@ def triangular_inverse(upper: FloatArray) -> FloatArray:
     return _found(*lapack.dtrtri(upper))
 
 
+def triangle(a: FloatArray) -> FloatArray:
+    """R of the QR factorisation of a matrix (c, c), upper triangular; below its diagonal is something else.
+
+    Examples
+    --------
+    >>> np.triu(triangle(np.array([[0.0, 2.0], [1.0, 0.0]]))).tolist()
+    [[-1.0, 0.0], [0.0, 2.0]]
+    """
+    qr, *_, failed = lapack.dgeqrf(a)
+    return _found(qr, failed)
+
+
 def log_abs_det(a: FloatArray) -> float:
     """``log |det a|`` of a matrix that may have no rows.
 

@@ -134,7 +134,8 @@ def _loses_digits(criterion: Criterion, result: NewtonResult, starts: FloatArray
     if result.ending is Ending.converged and not several:
         return False
     full = criterion.held.full(result.x)
-    wide = several and any(np.abs(x).max(initial=0.0) > WIDE for x in (full, criterion.held.full(starts)))
+    entries = [*full.tolist(), *criterion.held.full(starts).reshape(-1).tolist()] if several else []
+    wide = any(abs(entry) > WIDE for entry in entries)
     # An iteration that had the derivatives it needed and still did not end is no matter of digits.
     return wide or result.ending is Ending.non_finite or criterion.rounding(full) > _FELT
 

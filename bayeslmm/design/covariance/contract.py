@@ -11,6 +11,7 @@ import numpy as np
 
 from bayeslmm.arguments import whole
 from bayeslmm.errors import DesignError
+from bayeslmm.numerics import direct
 from bayeslmm.types import BoolArray, FloatArray, IntArray
 
 # A singular value below this share of the largest is none.
@@ -361,6 +362,9 @@ def canonical(T: FloatArray) -> FloatArray:
         return np.abs(T)
     if c == 2:
         return _canonical_pair(T)
+    if T.size == c * c:
+        raw = direct.triangle(T.reshape(c, c).T).T
+        return np.tril(raw * np.where(raw.diagonal() < 0, -1.0, 1.0)).reshape(T.shape)
     upper = np.linalg.qr(np.swapaxes(T, -1, -2), mode="r")
     signs = np.where(np.diagonal(upper, axis1=-2, axis2=-1) < 0, -1.0, 1.0)
     lower: FloatArray = np.swapaxes(upper * signs[..., :, None], -1, -2)
@@ -369,6 +373,11 @@ def canonical(T: FloatArray) -> FloatArray:
 
 def _canonical_pair(T: FloatArray) -> FloatArray:
     """The same of 2 x 2 matrices, by one rotation."""
+    if T.size == 4:
+        a, b, c, d = T.reshape(-1).tolist()
+        first = float(np.hypot(a, b))
+        cos, sin = (a / first, b / first) if first > 0 else (1.0, b)
+        return np.array([first, 0.0, c * cos + d * sin, abs(d * cos - c * sin)]).reshape(T.shape)
     a, b, c, d = T[..., 0, 0], T[..., 0, 1], T[..., 1, 0], T[..., 1, 1]
     first = np.hypot(a, b)
     unit = np.where(first > 0, first, 1.0)
