@@ -34,7 +34,7 @@ from bayeslmm.design.residual_text import INDEPENDENT, ResidualPart, is_independ
 from bayeslmm.design.saturated import check_identified
 from bayeslmm.design.size import check_blocks, check_structure
 from bayeslmm.design.tables import open_table, to_pandas
-from bayeslmm.design.tokens import tokenize
+from bayeslmm.design.tokens import words
 from bayeslmm.design.variances import check_labels
 from bayeslmm.errors import DesignError, FormulaError
 from bayeslmm.residual import Residual, make_residual
@@ -188,7 +188,7 @@ def read_formula(
 
 def _refuse_response(parsed: Formula, of_residual: Sequence[str], residual: str | None) -> None:
     """Refuse a residual structure that is made from the response."""
-    own = {token.text.strip("`") for token in tokenize(parsed.response)} & set(of_residual)
+    own = words(parsed.response) & set(of_residual)
     if own:
         raise DesignError(
             f"residual={residual!r} uses {', '.join(sorted(own))}, which is the response: variances or correlations "
@@ -236,8 +236,8 @@ def _complete(
 def _without_groups(formula: Formula, columns: Mapping[str, pd.Series]) -> Mapping[str, pd.Series]:
     """Columns that formulae has to see; grouping factors may have very many levels."""
     pieces = (formula.response, formula.fixed, *formula.offsets, *(bar.left for bar in formula.bars))
-    tokens = {token.text.strip("`") for text in dict.fromkeys(pieces) for token in tokenize(text)}
-    needed = {name: series for name, series in columns.items() if name in tokens}
+    used = frozenset[str]().union(*map(words, pieces))
+    needed = {name: series for name, series in columns.items() if name in used}
     return needed or dict(columns)
 
 
@@ -389,7 +389,7 @@ def _checked(
         check_identified(
             plain, formula, columns, correlated=bool(design.residual.names) and design.residual.clusters is not None
         )
-    return replace(design, notes=Notes(PendingNotes(design, formula, columns)))
+    return design.noted(Notes(PendingNotes(design, formula, columns)))
 
 
 def check_parts(design: Design, rank_deficient: str) -> None:

@@ -7,6 +7,7 @@ import inspect
 import pickle
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -23,7 +24,7 @@ from bayeslmm.design.groups import level_name
 from bayeslmm.design.lazy import Deferred, Lazy
 from bayeslmm.design.reference import PendingReference, ReferenceData
 from bayeslmm.design.tables import kept_column
-from bayeslmm.design.tokens import tokenize
+from bayeslmm.design.tokens import tokenize, words
 from bayeslmm.equality import by_value
 from bayeslmm.errors import DesignError
 from bayeslmm.types import AnyArray, FloatArray, IntArray
@@ -224,7 +225,7 @@ def make_recipe(
     whole = not all(_value_by_value(text, extra) for text in pieces)
     kept = {name: kept_column(columns[name]) if whole else _sample(columns[name]) for name in names}
     texts = [*pieces, weights] if isinstance(weights, str) else pieces
-    used = {token.text.strip("`") for text in texts for token in tokenize(text)}
+    used = frozenset[str]().union(*map(words, texts))
     return Recipe(
         TrainingColumns(kept, whole),
         whole,
@@ -265,7 +266,7 @@ def recipe_of_columns(
     """
     names = columns_in(evaluated_pieces(formula), columns)
     texts = evaluated_pieces(formula) if weights is None else [*evaluated_pieces(formula), weights]
-    used = {token.text.strip("`") for text in texts for token in tokenize(text)}
+    used = frozenset[str]().union(*map(words, texts))
     return Recipe(
         {name: columns[name] for name in names},
         frequency is not None,
@@ -310,15 +311,19 @@ def _sample(series: pd.Series) -> pd.Series | Column:
 
 def columns_in(pieces: Sequence[str], columns: Mapping[str, Any]) -> list[str]:
     """Names of the columns that some texts use."""
-    found: dict[str, None] = {}
-    for text in pieces:
-        tokens = tokenize(text)
-        for i, token in enumerate(tokens):
-            following = tokens[i + 1].text if i + 1 < len(tokens) else ""
-            name = token.text.strip("`")
-            if token.kind in ("name", "quoted") and following not in ("(", "=") and name in columns:
-                found[name] = None
-    return list(found)
+    return list(dict.fromkeys(name for text in pieces for name in _names(text) if name in columns))
+
+
+@lru_cache(maxsize=1024)
+def _names(text: str) -> tuple[str, ...]:
+    """Names in a text that are not those of functions or of their arguments."""
+    tokens = tokenize(text)
+    following = [*(token.text for token in tokens[1:]), ""]
+    return tuple(
+        token.text.strip("`")
+        for token, after in zip(tokens, following, strict=False)
+        if token.kind in ("name", "quoted") and after not in ("(", "=")
+    )
 
 
 def _value_by_value(text: str, namespace: Mapping[str, Any]) -> bool:

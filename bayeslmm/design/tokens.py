@@ -98,6 +98,18 @@ def tokenize(formula: str) -> tuple[Token, ...]:
     return tuple(tokens)
 
 
+@lru_cache(maxsize=1024)
+def words(text: str) -> frozenset[str]:
+    """Texts of all tokens, without backquotes.
+
+    Examples
+    --------
+    >>> sorted(words("`a b` * x"))
+    ['*', 'a b', 'x']
+    """
+    return frozenset(token.text.strip("`") for token in tokenize(text))
+
+
 def alone_behind_others(tokens: Sequence[Token], i: int) -> bool:
     """Whether token i is an argument of a call by itself, and not the first one.
 

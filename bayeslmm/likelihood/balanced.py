@@ -51,7 +51,7 @@ def _one_factor(s: LevelSums, reml: bool) -> list[FloatArray] | None:
         return None
     effects = s.E[..., -1] - s.E[..., -1].sum(axis=0) / J
     products, within = effects.T @ effects, float(s.D[-1, -1])
-    if not within > _RESIDUAL * (within + float(np.trace(products))):
+    if not within > _RESIDUAL * (within + float(products.diagonal().sum())):
         return None
     values, vectors = direct.eigenvectors(products)
     ratios = _ratios([within, *values.tolist()], [f, *[k] * c], [0] * (c + 1))
@@ -66,7 +66,7 @@ def _spanned(s: LevelSums) -> bool:
     if p < c or first.diagonal().min() <= _NOTHING * size or not _same(X, max(np.abs(X[0]).max(), size)):
         return False
     # Within levels nothing may be left of as many columns as there are effects; nor may y, which has X taken out.
-    total = float(np.trace(within)) + len(X) * float((X[0] * X[0]).sum())
+    total = float(within.diagonal().sum()) + len(X) * float((X[0] * X[0]).sum())
     rest = direct.eigenvalues(within)[:c] if p > c else np.abs(within)
     left = np.abs(s.D[:-1, -1]).max()
     return bool(rest.max() <= _NOTHING * total and left <= _SAME * np.sqrt(total * max(float(s.D[-1, -1]), 0.0)))

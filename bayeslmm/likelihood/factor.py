@@ -49,8 +49,8 @@ class Factor:
     total : FloatArray, shape (K,)
         Sum of squares before the fit is subtracted; what it exceeds r2 by is lost in digits.
     first : tuple of FloatArray or None
-        Cholesky factors (K, J, c, c) and ``L^-1 E`` (K, J, c, m) of the first block, kept for derivatives at a
-        single point, or asked for.
+        Cholesky factors (K, J, c, c), or (K, 1, c, c) of levels that share one, and ``L^-1 E`` (K, J, c, m) of the
+        first block, kept for derivatives at a single point, or asked for.
     hierarchy : tuple or None
         The same for cross-products stored as a hierarchy.
     replicated : bool
@@ -189,8 +189,9 @@ def _evaluate(
     residual = _residual(s, factors[1:], solution, combination)
     if moved is not None:
         solution[:, :q2] += moved
-    logs = 2.0 * np.log(np.diagonal(chol, axis1=1, axis2=2))
-    log_det = log_det + logs[:, :q2].sum(-1)
+    logs = 2.0 * np.log(chol.diagonal(axis1=1, axis2=2))
+    if q2:
+        log_det = log_det + logs[:, :q2].sum(-1)
     log_det_fixed = logs[:, q2 : q2 + p].sum(-1) + s.frame.log_det_fixed
     return Factor(
         log_det, log_det_fixed, r2, trailing, chol, solution, residual, total, first, replicated=replicates is not None
@@ -200,8 +201,8 @@ def _evaluate(
 def _residual(
     s: LevelSums, factors: Sequence[FloatArray], solution: FloatArray, combination: FloatArray | None
 ) -> FloatArray:
-    out = np.ones((solution.shape[0], solution.shape[1] + 1))
-    out[:, :-1] = -solution
+    out = np.empty((solution.shape[0], solution.shape[1] + 1))
+    out[:, :-1], out[:, -1] = -solution, 1.0
     if s.q_trailing:
         out[:, :-1] = apply_lambda(s.frame, factors, out[:, :-1, None], transposed=False)[..., 0]
     if combination is not None:
@@ -317,8 +318,10 @@ def _eliminate_alike(s: LevelSums, T: FloatArray) -> tuple[FloatArray, FloatArra
         raise np.linalg.LinAlgError("the matrix of a level is not positive definite")
     half = small.solve_lower(lower[None], s.E)
     flat = half.reshape(J * c, m)
+    trailing = flat.T @ flat
+    trailing += s.D
     log_det = np.array([J * 2.0 * float(np.log(lower.diagonal()).sum())])
-    return log_det, (s.D + flat.T @ flat)[None], (np.broadcast_to(lower, (1, J, c, c)), half[None])
+    return log_det, trailing[None], (lower[None, None], half[None])
 
 
 def _eliminate_moments(moments: Moments, D: FloatArray, T: FloatArray) -> tuple[FloatArray, FloatArray]:

@@ -21,7 +21,7 @@ from bayeslmm.design.design import Design, RandomTerm
 from bayeslmm.design.dominant import ordinary_weights
 from bayeslmm.design.grouping import Grouping
 from bayeslmm.equality import by_value
-from bayeslmm.likelihood.columns import Basis, orthogonalise, rescale
+from bayeslmm.likelihood.columns import Basis, Scaled, orthogonalise, rescale
 from bayeslmm.likelihood.structure import Elimination, plan
 from bayeslmm.types import FloatArray, IntArray
 
@@ -176,8 +176,16 @@ def _side_by_side(sizes: Sequence[int]) -> tuple[slice, ...]:
     return tuple(slice(a, b) for a, b in pairwise(ends))
 
 
-def choose_blocks(design: Design) -> tuple[Elimination, tuple[Block, ...], list[FloatArray]]:
+def choose_blocks(
+    design: Design, known: dict[int, Scaled] | None = None
+) -> tuple[Elimination, tuple[Block, ...], list[FloatArray]]:
     """Merge the terms of each grouping factor and put the blocks into the order of elimination.
+
+    Parameters
+    ----------
+    design : Design
+    known : dict, optional
+        As of `orthogonalise`, of columns under the weights of this design.
 
     Returns
     -------
@@ -191,7 +199,7 @@ def choose_blocks(design: Design) -> tuple[Elimination, tuple[Block, ...], list[
     built: list[tuple[Block, FloatArray]] = []
     for grouping in design.groupings.values():
         members = [i for i, term in enumerate(design.terms) if term.group == grouping.name]
-        bases = [_term_basis(design.terms[i], mean_weights(design)) for i in members]
+        bases = [_term_basis(design.terms[i], mean_weights(design), known) for i in members]
         slices = _side_by_side([basis.columns.shape[1] for basis in bases])
         transform = bases[0].transform if len(bases) == 1 else block_diag(*(basis.transform for basis in bases))
         block = Block(grouping, tuple(members), slices, transform)
@@ -207,9 +215,10 @@ def no_effects(n: int) -> Block:
     return Block(Grouping("", np.zeros(n, dtype=np.int64), ("",)), (), (), np.empty((0, 0)))
 
 
-def _term_basis(term: RandomTerm, weights: FloatArray | None) -> Basis:
-    change = orthogonalise if term.structure.basis_free else rescale
-    return change(term.Z, weights)
+def _term_basis(term: RandomTerm, weights: FloatArray | None, known: dict[int, Scaled] | None) -> Basis:
+    if term.structure.basis_free:
+        return orthogonalise(term.Z, weights, known=known)
+    return rescale(term.Z, weights)
 
 
 def mean_weights(design: Design) -> FloatArray | None:

@@ -19,7 +19,7 @@ from scipy.linalg import lapack
 
 from bayeslmm.design.design import Design
 from bayeslmm.design.dominant import heavy_rows
-from bayeslmm.likelihood.columns import Basis, Response, orthogonalise, residualise
+from bayeslmm.likelihood.columns import Basis, Response, Scaled, orthogonalise, residualise
 from bayeslmm.likelihood.crossproducts import SummedDesign
 from bayeslmm.likelihood.factor import Factor, apply_lambda
 from bayeslmm.likelihood.frame import Block, Frame, choose_blocks, mean_weights
@@ -62,8 +62,9 @@ def cross_products(design: Design) -> SummedDesign:
     Bates, Maechler, Bolker & Walker (2015), J. Stat. Softw. 67(1), sec. 3, for the blocked elimination; the
     between-within split is the one of the analysis of variance.
     """
-    order, blocks, columns = choose_blocks(design)
-    fixed, response = _fixed_part(design, blocks, columns)
+    known: dict[int, Scaled] = {}
+    order, blocks, columns = choose_blocks(design, known)
+    fixed, response = _fixed_part(design, blocks, columns, known)
     frame = Frame(blocks, order, fixed, tuple(term.structure for term in design.terms))
     return sum_up(design, frame, columns, response, log_weights(design))
 
@@ -137,11 +138,13 @@ def _weigh(rows: FloatArray, root: FloatArray | None) -> FloatArray:
     return rows if root is None else rows * root
 
 
-def _fixed_part(design: Design, blocks: tuple[Block, ...], columns: list[FloatArray]) -> tuple[Basis, Response]:
+def _fixed_part(
+    design: Design, blocks: tuple[Block, ...], columns: list[FloatArray], known: dict[int, Scaled]
+) -> tuple[Basis, Response]:
     """Coordinates of X, and the response less a fit on it; its spread in the units of sigma."""
     heavy, measure, weights = heavy_rows(design), mean_weights(design), design.row_weights
     if heavy is None or measure is None or weights is None:
-        fixed = orthogonalise(design.X, measure, rotate=False)
+        fixed = orthogonalise(design.X, measure, rotate=False, known=known)
         return fixed, _response(design, fixed)
     y, codes = design.y_less_offset, blocks[0].grouping.codes
     fixed, response = fixed_part(design.X, y, columns[0], codes, heavy, weights, measure)
