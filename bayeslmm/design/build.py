@@ -131,7 +131,7 @@ def build_design(
     _check_values(parsed, y, X, fixed_names, offset, index)
     X, fixed_names, aliased, combined = _independent(X, fixed_names)
     groupings = _groupings(parsed, columns)
-    terms = _terms(parsed, cov, evaluator, groupings, index)
+    terms = _terms(parsed, cov, evaluator, groupings, index, X)
     check_contrasts(known, evaluator)
     residual_structure, residual_names = _residual(parts, columns, per_row, keep, bool(terms))
     design = Design(
@@ -353,10 +353,11 @@ def _terms(
     evaluator: Evaluator,
     groupings: Mapping[str, Grouping],
     index: pd.Index,
+    X: FloatArray,
 ) -> tuple[RandomTerm, ...]:
     structures = chosen_structures(formula.bars, cov)
     return tuple(
-        _term(bar, structure, evaluator, groupings, index)
+        _term(bar, structure, evaluator, groupings, index, X)
         for bar, structure in zip(formula.bars, structures, strict=True)
     )
 
@@ -367,12 +368,14 @@ def _term(
     evaluator: Evaluator,
     groupings: Mapping[str, Grouping],
     index: pd.Index,
+    X: FloatArray,
 ) -> RandomTerm:
     Z, effects = evaluator.columns(bar.left)
     if Z.shape[1] == 0:
         raise DesignError(f"The random term {bar.label} has no columns: its left side removes everything.")
     check_structure(bar.label, structure.keyword, Z.shape[1])
-    _check_numbers("The column", [f"{name} of {bar.label}" for name in effects], Z, index)
+    if Z is not X:
+        _check_numbers("The column", [f"{name} of {bar.label}" for name in effects], Z, index)
     return RandomTerm(bar.label, groupings[bar.group].name, effects, Z, term_structure(bar, structure, effects, Z))
 
 

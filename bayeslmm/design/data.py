@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -69,19 +70,30 @@ def used_columns(
 
 
 def _names_in(text: str, available: Sequence[str], namespace: Mapping[str, Any]) -> list[str]:
-    found = []
+    found = _candidates(text, namespace) if namespace else _known_candidates(text)
+    return [name for name, sure in found if sure or name in available]
+
+
+@lru_cache(maxsize=1024)
+def _known_candidates(text: str) -> tuple[tuple[str, bool], ...]:
+    return _candidates(text, {})
+
+
+def _candidates(text: str, namespace: Mapping[str, Any]) -> tuple[tuple[str, bool], ...]:
+    """Names that may be those of columns, and whether they are of nothing else."""
+    found: list[tuple[str, bool]] = []
     tokens = tokenize(text)
     for i, token in enumerate(tokens):
         following = tokens[i + 1].text if i + 1 < len(tokens) else ""
         if token.kind == "quoted" and following != "(":
-            found.append(token.text.strip("`"))
+            found.append((token.text.strip("`"), True))
         elif token.text == "Q" and following == "(" and "Q" not in namespace and tokens[i + 2].kind == "string":
             raise _q_call(text, tokens[i + 2].text[1:-1])
         elif token.kind == "name" and not _no_column(token, following):
             coding = token.text in ARGUMENT_CODINGS and alone_behind_others(tokens, i)
             known = coding or is_value(token.text, namespace)
-            found += [token.text] * (token.text in available or not known)
-    return found
+            found.append((token.text, not known))
+    return tuple(found)
 
 
 def _q_call(text: str, name: str) -> DesignError:

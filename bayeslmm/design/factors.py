@@ -96,7 +96,7 @@ def column_values(series: pd.Series, keep_levels: bool = False) -> Column:
 def _with_rows(values: pd.Categorical) -> pd.Categorical:
     """The factor without levels that do not occur, which pandas takes long to find where there are none."""
     codes = np.asarray(values.codes)
-    every = codes.size and codes.min() >= 0 and np.bincount(codes, minlength=len(values.categories)).all()
+    every = codes.size and codes.min() >= 0 and np.bincount(codes, minlength=len(values.categories)).min() > 0
     return values if every else values.remove_unused_categories()
 
 

@@ -49,9 +49,10 @@ def factorize(series: pd.Series) -> tuple[IntArray, LevelNames]:
 
 def _occurring(values: IntArray, size: int) -> tuple[IntArray, IntArray]:
     """Codes of integers in [0, size) over those that occur, and these in ascending order."""
-    present = np.flatnonzero(np.bincount(values, minlength=size))
+    values = values.astype(np.int64, copy=False)
+    present = np.bincount(values, minlength=size).nonzero()[0]
     if present.size == size:
-        return values.astype(np.int64, copy=False), present
+        return values, present
     position = np.zeros(size, dtype=np.int64)
     position[present] = np.arange(present.size)
     return position[values], present

@@ -219,9 +219,8 @@ def make_recipe(
     names_of_residuals : tuple
         Of groups and visits of correlated residuals.
     """
-    pieces = evaluated_pieces(formula)
+    pieces, extra = evaluated_pieces(formula), extra or {}
     names = columns_in(pieces, columns)
-    extra = extra or {}
     whole = not all(_value_by_value(text, extra) for text in pieces)
     kept = {name: kept_column(columns[name]) if whole else _sample(columns[name]) for name in names}
     texts = [*pieces, weights] if isinstance(weights, str) else pieces
@@ -306,7 +305,8 @@ def _sample(series: pd.Series) -> pd.Series | Column:
     dtype = series.dtype
     if isinstance(dtype, np.dtype) and dtype.kind in "iuf":
         return Column("number", series.to_numpy()[:_SAMPLE].astype(float))
-    return series.iloc[:_SAMPLE].copy() if pd.api.types.is_numeric_dtype(dtype) else kept_column(series)
+    numeric = not isinstance(dtype, pd.CategoricalDtype) and pd.api.types.is_numeric_dtype(dtype)
+    return series.iloc[:_SAMPLE].copy() if numeric else kept_column(series)
 
 
 def columns_in(pieces: Sequence[str], columns: Mapping[str, Any]) -> list[str]:

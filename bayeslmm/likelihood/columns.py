@@ -92,6 +92,10 @@ class Scaled(NamedTuple):
     smallest: float
 
 
+# What is known of columns of ones needs no scaling.
+type Known = dict[int, Scaled | Basis]
+
+
 def rescale(columns: FloatArray, weights: FloatArray | None) -> Basis:
     """Divide each column by its weighted root mean square (the only change a diagonal covariance allows)."""
     rows = np.array(columns.T, order="C")
@@ -100,7 +104,7 @@ def rescale(columns: FloatArray, weights: FloatArray | None) -> Basis:
 
 
 def orthogonalise(
-    columns: FloatArray, weights: FloatArray | None, rotate: bool = True, known: dict[int, Scaled] | None = None
+    columns: FloatArray, weights: FloatArray | None, rotate: bool = True, known: Known | None = None
 ) -> Basis:
     """Centre (where a constant column allows it), scale and orthogonalise columns.
 
@@ -113,7 +117,7 @@ def orthogonalise(
     rotate : bool
         Whether the columns are to be orthogonal even if they are well conditioned as they are.
     known : dict, optional
-        Columns that were scaled before, by the id of their array; a design often has the same as fixed and random ones.
+        Columns that were seen before, by the id of their array; a design often has the same as fixed and random ones.
 
     Returns
     -------
@@ -123,12 +127,14 @@ def orthogonalise(
     c = columns.shape[1]
     if c == 0:
         return Basis(columns, np.eye(0), good=True)
-    if c == 1 and weights is None and columns[0, 0] == 1.0 and _is_constant(columns[:, 0]):
-        return Basis(columns.copy(), np.eye(1), (0, 1.0), good=True)
     known = {} if known is None else known
     if id(columns) not in known:
-        known[id(columns)] = _scaled(columns, weights)
-    rows, transform, constant, gram, smallest = known[id(columns)]
+        ones = c == 1 and weights is None and columns[0, 0] == 1.0 and _is_constant(columns[:, 0])
+        known[id(columns)] = Basis(columns, np.eye(1), (0, 1.0), good=True) if ones else _scaled(columns, weights)
+    found = known[id(columns)]
+    if isinstance(found, Basis):
+        return found
+    rows, transform, constant, gram, smallest = found
     if smallest < GRAM_GOOD or (rotate and c > 1):
         upper = _triangular_factor(rows, gram, smallest, weights)
         if upper is None:

@@ -21,7 +21,7 @@ from bayeslmm.design.design import Design, RandomTerm
 from bayeslmm.design.dominant import ordinary_weights
 from bayeslmm.design.grouping import Grouping
 from bayeslmm.equality import by_value
-from bayeslmm.likelihood.columns import Basis, Scaled, orthogonalise, rescale
+from bayeslmm.likelihood.columns import Basis, Known, orthogonalise, rescale
 from bayeslmm.likelihood.structure import Elimination, plan
 from bayeslmm.types import FloatArray, IntArray
 
@@ -177,7 +177,7 @@ def _side_by_side(sizes: Sequence[int]) -> tuple[slice, ...]:
 
 
 def choose_blocks(
-    design: Design, known: dict[int, Scaled] | None = None
+    design: Design, known: Known | None = None
 ) -> tuple[Elimination, tuple[Block, ...], list[FloatArray]]:
     """Merge the terms of each grouping factor and put the blocks into the order of elimination.
 
@@ -215,7 +215,7 @@ def no_effects(n: int) -> Block:
     return Block(Grouping("", np.zeros(n, dtype=np.int64), ("",)), (), (), np.empty((0, 0)))
 
 
-def _term_basis(term: RandomTerm, weights: FloatArray | None, known: dict[int, Scaled] | None) -> Basis:
+def _term_basis(term: RandomTerm, weights: FloatArray | None, known: Known | None) -> Basis:
     if term.structure.basis_free:
         return orthogonalise(term.Z, weights, known=known)
     return rescale(term.Z, weights)

@@ -131,7 +131,7 @@ class LevelSums:
         if kinds > _KINDS or kinds * c * m > max(8 * J, 64) or (J > _MANY and kinds > J / 4):
             return None
         counts = np.array([J]) if which is None else np.bincount(which)
-        sums = np.zeros((kinds, c, c, m, m))
+        sums = np.empty((kinds, c, c, m, m))
         parts = [self.E]
         if which is not None and kinds > 1:
             parts = np.split(self.E[np.argsort(which, kind="stable")], np.cumsum(counts)[:-1])

@@ -19,7 +19,7 @@ from scipy.linalg import lapack
 
 from bayeslmm.design.design import Design
 from bayeslmm.design.dominant import heavy_rows
-from bayeslmm.likelihood.columns import Basis, Response, Scaled, orthogonalise, residualise
+from bayeslmm.likelihood.columns import Basis, Known, Response, orthogonalise, residualise
 from bayeslmm.likelihood.crossproducts import SummedDesign
 from bayeslmm.likelihood.factor import Factor, apply_lambda
 from bayeslmm.likelihood.frame import Block, Frame, choose_blocks, mean_weights
@@ -62,7 +62,7 @@ def cross_products(design: Design) -> SummedDesign:
     Bates, Maechler, Bolker & Walker (2015), J. Stat. Softw. 67(1), sec. 3, for the blocked elimination; the
     between-within split is the one of the analysis of variance.
     """
-    known: dict[int, Scaled] = {}
+    known: Known = {}
     order, blocks, columns = choose_blocks(design, known)
     fixed, response = _fixed_part(design, blocks, columns, known)
     frame = Frame(blocks, order, fixed, tuple(term.structure for term in design.terms))
@@ -139,7 +139,7 @@ def _weigh(rows: FloatArray, root: FloatArray | None) -> FloatArray:
 
 
 def _fixed_part(
-    design: Design, blocks: tuple[Block, ...], columns: list[FloatArray], known: dict[int, Scaled]
+    design: Design, blocks: tuple[Block, ...], columns: list[FloatArray], known: Known
 ) -> tuple[Basis, Response]:
     """Coordinates of X, and the response less a fit on it; its spread in the units of sigma."""
     heavy, measure, weights = heavy_rows(design), mean_weights(design), design.row_weights

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import ClassVar
 
 import numpy as np
@@ -364,11 +365,17 @@ def canonical(T: FloatArray) -> FloatArray:
         return _canonical_pair(T)
     if T.size == c * c:
         raw = direct.triangle(T.reshape(c, c).T).T
-        return np.tril(raw * np.where(raw.diagonal() < 0, -1.0, 1.0)).reshape(T.shape)
+        return np.where(_lower(c), raw * np.where(raw.diagonal() < 0, -1.0, 1.0), 0.0).reshape(T.shape)
     upper = np.linalg.qr(np.swapaxes(T, -1, -2), mode="r")
     signs = np.where(np.diagonal(upper, axis1=-2, axis2=-1) < 0, -1.0, 1.0)
     lower: FloatArray = np.swapaxes(upper * signs[..., :, None], -1, -2)
     return np.tril(lower)
+
+
+@lru_cache(maxsize=64)
+def _lower(size: int) -> BoolArray:
+    """Where the entries of a lower triangle are."""
+    return np.tri(size, dtype=bool)
 
 
 def _canonical_pair(T: FloatArray) -> FloatArray:
