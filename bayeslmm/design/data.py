@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -14,16 +13,14 @@ import pandas as pd
 from bayeslmm.arguments import kind_of, shown
 from bayeslmm.design import kinds
 from bayeslmm.design.dropped import DroppedRows
-from bayeslmm.design.expressions import CONSTANTS
 from bayeslmm.design.formula import Formula
-from bayeslmm.design.functions import ARGUMENT_CODINGS, is_value
 from bayeslmm.design.lazy import Labels, LabelsByReason
 from bayeslmm.design.looks import likeness, listed
 from bayeslmm.design.names import literal
-from bayeslmm.design.quoting import missing_column
+from bayeslmm.design.quoting import missing_column, names_in
 from bayeslmm.design.remedies import remedy
-from bayeslmm.design.tokens import WORDS, Token, alone_behind_others, tokenize
 from bayeslmm.errors import DesignError
+from bayeslmm.numerics import direct
 from bayeslmm.types import AnyArray, BoolArray, FloatArray
 
 _HALF = re.compile("[\ud800-\udfff]")
@@ -54,7 +51,7 @@ def used_columns(
     names: dict[str, None] = {}
     pieces = [formula.response, formula.fixed, *formula.offsets, *(bar.left for bar in formula.bars)]
     for text in dict.fromkeys(pieces):
-        names |= dict.fromkeys(_names_in(text, available, namespace))
+        names |= dict.fromkeys(names_in(text, available, namespace))
     for bar in formula.bars:
         names |= dict.fromkeys(bar.factors)
     names |= dict.fromkeys(extra)
@@ -67,47 +64,6 @@ def used_columns(
                 "formula means. Rename or drop the others."
             )
     return list(names)
-
-
-def _names_in(text: str, available: Sequence[str], namespace: Mapping[str, Any]) -> list[str]:
-    found = _candidates(text, namespace) if namespace else _known_candidates(text)
-    return [name for name, sure in found if sure or name in available]
-
-
-@lru_cache(maxsize=1024)
-def _known_candidates(text: str) -> tuple[tuple[str, bool], ...]:
-    return _candidates(text, {})
-
-
-def _candidates(text: str, namespace: Mapping[str, Any]) -> tuple[tuple[str, bool], ...]:
-    """Names that may be those of columns, and whether they are of nothing else."""
-    found: list[tuple[str, bool]] = []
-    tokens = tokenize(text)
-    for i, token in enumerate(tokens):
-        following = tokens[i + 1].text if i + 1 < len(tokens) else ""
-        if token.kind == "quoted" and following != "(":
-            found.append((token.text.strip("`"), True))
-        elif token.text == "Q" and following == "(" and "Q" not in namespace and tokens[i + 2].kind == "string":
-            raise _q_call(text, tokens[i + 2].text[1:-1])
-        elif token.kind == "name" and not _no_column(token, following):
-            coding = token.text in ARGUMENT_CODINGS and alone_behind_others(tokens, i)
-            known = coding or is_value(token.text, namespace)
-            found.append((token.text, not known))
-    return tuple(found)
-
-
-def _q_call(text: str, name: str) -> DesignError:
-    return DesignError(
-        f"{text!r} has Q({name!r}), which other packages use for names with spaces or signs. Write the name in "
-        f"backquotes: `{name}`."
-    )
-
-
-def _no_column(token: Token, following: str) -> bool:
-    """Whether a name is that of a function or an argument, a constant, or an operator written as a word."""
-    if following == "(" and not (token.inside and token.text in WORDS):
-        return True
-    return token.inside and (following == "=" or token.text in WORDS or token.text in CONSTANTS)
 
 
 def is_text(text: str) -> bool:
@@ -205,8 +161,8 @@ def missing_values(series: pd.Series) -> BoolArray | None:
 
 
 def _surely_finite(values: AnyArray) -> bool:
-    """Whether all are finite, by one pass that may overflow, of which BLAS says nothing, and then knows nothing."""
-    return values.dtype.kind == "f" and math.isfinite(np.dot(values, values))
+    """Whether all are finite, by one pass that may overflow and then knows nothing."""
+    return values.dtype.kind == "f" and values.itemsize <= 8 and math.isfinite(direct.squares(values))
 
 
 def surely_usable(series: pd.Series) -> bool:

@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from bayeslmm.design.algebra import expanded, operand_node, operand_places
+from bayeslmm.design.algebra import calls, in_order
 from bayeslmm.design.arithmetic import Memory, Scope, evaluate, kinds_of_calls
-from bayeslmm.design.coding import Columns, Term, indicator_coded, ordered_terms, product
+from bayeslmm.design.coding import Columns, indicator_coded, product
 from bayeslmm.design.contrasts import contrast_matrix, contrast_names
 from bayeslmm.design.data import check_no_time, check_usable
 from bayeslmm.design.expressions import Call, Name, Node, parse_expression
@@ -219,7 +219,7 @@ class Evaluator:
 
     def _model_columns(self, right: str, observations: int | None) -> Columns:
         check_terms_count(tokenize(right))
-        terms, intercept, nodes = _terms(right)
+        terms, intercept, nodes = in_order(right)
         used = {name: self._component(nodes[name], right) for name in nodes if any(name in term for term in terms)}
         factors = {name for name, component in used.items() if isinstance(component.value, CodedFactor)}
         coding = indicator_coded(terms, factors, intercept)
@@ -242,7 +242,7 @@ class Evaluator:
         ------
         DesignError
         """
-        terms, intercept, nodes = _terms(right)
+        terms, intercept, nodes = in_order(right)
         used = {name: self._component(nodes[name], right) for name in nodes if any(name in term for term in terms)}
         factors = {name for name, component in used.items() if isinstance(component.value, CodedFactor)}
         coding = indicator_coded(terms, factors, intercept)
@@ -346,13 +346,6 @@ class Evaluator:
 
 
 @lru_cache(maxsize=256)
-def _terms(right: str) -> tuple[tuple[Term, ...], bool, Mapping[str, Node]]:
-    """Terms in their order, whether there is a constant, and what the names in the terms stand for."""
-    given, intercept, nodes = expanded(right)
-    return ordered_terms(given, list(nodes)), intercept, nodes
-
-
-@lru_cache(maxsize=256)
 def _summands(right: str) -> tuple[tuple[str, str], ...] | None:
     """A sum of names, 0 and 1, as signs and words."""
     return tuple(_SUMMAND.findall(right)) if _SUM.fullmatch(right) else None
@@ -366,13 +359,7 @@ def called(text: str, namespace: Mapping[str, Any]) -> set[str]:
     >>> sorted(called("scale(x) + I(z > 1)", {}))
     ['condition', 'element', 'transform']
     """
-    return {kind for node in _calls(text) for kind in kinds_of_calls(node, namespace)}
-
-
-@lru_cache(maxsize=256)
-def _calls(text: str) -> tuple[Node, ...]:
-    tokens = tokenize(text)
-    return tuple(operand_node(tokens[start:end]) for start, end in operand_places(tokens) if end - start > 1)
+    return {kind for node in calls(text) for kind in kinds_of_calls(node, namespace)}
 
 
 def _call(node: Node) -> Call:

@@ -68,7 +68,7 @@ class Basis:
         return direct.log_abs_det(self.transform)
 
 
-class Scaled(NamedTuple):
+class ScaledColumns(NamedTuple):
     """Columns before any rotation.
 
     Attributes
@@ -93,7 +93,7 @@ class Scaled(NamedTuple):
 
 
 # What is known of columns of ones needs no scaling.
-type Known = dict[int, Scaled | Basis]
+type Known = dict[int, ScaledColumns | Basis]
 
 
 def rescale(columns: FloatArray, weights: FloatArray | None) -> Basis:
@@ -145,7 +145,7 @@ def orthogonalise(
     return Basis(rows.T, transform, one, smallest > GRAM_GOOD or rotate)
 
 
-def _scaled(columns: FloatArray, weights: FloatArray | None) -> Scaled:
+def _scaled(columns: FloatArray, weights: FloatArray | None) -> ScaledColumns:
     n, c = columns.shape
     # One row per column: every pass over the data then runs through memory in order.
     rows = np.array(columns.T, order="C")
@@ -158,7 +158,7 @@ def _scaled(columns: FloatArray, weights: FloatArray | None) -> Scaled:
         transform[constant] = shift / scale
     transform.reshape(-1)[:: c + 1] = 1.0 / scale
     gram = (rows @ rows.T if weights is None else (rows * weights) @ rows.T) / n
-    return Scaled(rows, transform, constant, gram, float(gram[0, 0] if c == 1 else direct.eigenvalues(gram)[0]))
+    return ScaledColumns(rows, transform, constant, gram, float(gram[0, 0] if c == 1 else direct.eigenvalues(gram)[0]))
 
 
 def _is_constant(row: FloatArray) -> bool:
@@ -182,11 +182,11 @@ def _centre(rows: FloatArray, constant: int | None, weights: FloatArray | None) 
 def _root_mean_square(rows: FloatArray, weights: FloatArray | None) -> FloatArray:
     """Per row; 1 where it is zero."""
     if weights is None:
-        # BLAS says nothing of overflow.
-        means = [float(np.dot(row, row)) / row.size for row in rows]
+        # This says nothing of overflow.
+        means = [float(np.vdot(row, row)) / row.size for row in rows]
     else:
         with np.errstate(over="ignore", under="ignore"):
-            means = [float(np.dot(row, row * weights)) / row.size for row in rows]
+            means = [float(np.vdot(row, row * weights)) / row.size for row in rows]
     if all(_SQUARES[0] < mean < _SQUARES[1] for mean in means):
         return np.array([math.sqrt(mean) for mean in means])
     squares = np.array(means)

@@ -283,7 +283,7 @@ def fit_within(sums: LevelSums, products: FloatArray, squares: FloatArray) -> tu
     D, E = sums.D[:-1, :-1], sums.E[..., :-1]
     within = D.diagonal()
     # Columns that do not vary within levels leave rounding only.
-    flat = E.reshape(-1, E.shape[-1])
+    flat = E.reshape(E.shape[0] * E.shape[1], E.shape[2])
     varies = (within > _ROUNDING * (within + (flat * flat).sum(axis=0))).nonzero()[0]
     beta = np.zeros(products.shape)
     if not varies.size:
