@@ -235,9 +235,8 @@ def _complete(
 
 def _without_groups(formula: Formula, columns: Mapping[str, pd.Series]) -> Mapping[str, pd.Series]:
     """Columns that formulae has to see; grouping factors may have very many levels."""
-    pieces = (formula.response, formula.fixed, *formula.offsets, *(bar.left for bar in formula.bars))
-    used = frozenset[str]().union(*map(words, pieces))
-    needed = {name: series for name, series in columns.items() if name in used}
+    of_response = words(formula.response)
+    needed = {name: series for name, series in columns.items() if name in formula.words or name in of_response}
     return needed or dict(columns)
 
 

@@ -9,10 +9,11 @@ from typing import Any, Self
 import numpy as np
 
 from bayeslmm.design.lazy import LabelsByReason, Lazy
-from bayeslmm.equality import by_value
+from bayeslmm.equality import by_value, made_fast
 from bayeslmm.types import AnyArray, BoolArray, IntArray
 
 
+@made_fast
 @dataclass(frozen=True)
 class DroppedRows:
     """Rows that did not enter the design and why.

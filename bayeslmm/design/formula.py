@@ -12,7 +12,7 @@ from bayeslmm.design import elsewhere
 from bayeslmm.design.algebra import check_terms
 from bayeslmm.design.expressions import read_expression
 from bayeslmm.design.residual_translation import translated
-from bayeslmm.design.tokens import STRUCTURES, Token, spelled, tokenize
+from bayeslmm.design.tokens import STRUCTURES, Token, spelled, tokenize, words
 from bayeslmm.errors import FormulaError
 
 _NO_RANDOM = (
@@ -92,6 +92,16 @@ class Formula:
     fixed: str
     offsets: tuple[str, ...]
     bars: tuple[Bar, ...]
+
+    @cached_property
+    def evaluated(self) -> tuple[str, ...]:
+        """Texts that are evaluated on new rows."""
+        return tuple(dict.fromkeys([self.fixed, *self.offsets, *(bar.left for bar in self.bars)]))
+
+    @cached_property
+    def words(self) -> frozenset[str]:
+        """Of these."""
+        return frozenset[str]().union(*map(words, self.evaluated))
 
 
 def parse_formula(text: str) -> Formula:

@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 
 from bayeslmm.arguments import shown
+from bayeslmm.equality import made_fast
 from bayeslmm.types import AnyArray
 
 _ISO_LIKE = re.compile(r"\d{4}-\d\d-\d\d")
@@ -131,6 +132,7 @@ def _moment(name: str) -> dt.datetime | None:
         return None
 
 
+@made_fast
 @dataclass(frozen=True, eq=False)
 class LevelNames(Deferred[tuple[str, ...]]):
     """Names of the levels of one column.
@@ -155,6 +157,7 @@ class LevelNames(Deferred[tuple[str, ...]]):
         return tuple(value if type(value) is str else level_name(value) for value in values)
 
 
+@made_fast
 @dataclass(frozen=True, eq=False)
 class CellNames(Deferred[tuple[str, ...]]):
     """Names of the cells of two factors that occur, joined by a colon.

@@ -14,6 +14,7 @@ from bayeslmm.design.evaluate import Evaluator
 from bayeslmm.design.formula import Formula
 from bayeslmm.design.frequency import evaluator_on_copies, read_frequency
 from bayeslmm.design.residual_words import refuse_variance_words
+from bayeslmm.equality import made_fast
 from bayeslmm.errors import DesignError
 from bayeslmm.residual import KnownVariances, Residual, make_residual
 from bayeslmm.types import BoolArray, FloatArray
@@ -21,6 +22,7 @@ from bayeslmm.types import BoolArray, FloatArray
 _SHOWN = 5
 
 
+@made_fast
 @dataclass(frozen=True)
 class PerRow:
     """Values of the arguments on all rows of the data, nan where missing; None for those that were not given.
@@ -46,6 +48,7 @@ class PerRow:
         return make_residual(np.count_nonzero(keep), None if self.weights is None else self.weights[keep])
 
 
+@made_fast
 @dataclass(frozen=True)
 class PerRowArguments:
     """The arguments as they were given, and the columns that they name.

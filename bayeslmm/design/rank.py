@@ -103,8 +103,10 @@ def _clear(gram: FloatArray, stored: float) -> bool:
     shortest = float(length.min())
     if not shortest > _SQUARES[0]:
         return False
-    smallest = float(direct.eigenvalues(gram / (length * length[:, None]))[0])
-    return smallest > max(_GRAM_CLEAR, (stored / shortest) ** 2)
+    cosines = gram / (length * length[:, None])
+    # Positive definite even so, which takes less than the smallest eigenvalue.
+    cosines.reshape(-1)[:: len(gram) + 1] -= max(_GRAM_CLEAR, (stored / shortest) ** 2)
+    return direct.is_definite(cosines)
 
 
 def _clearly_independent(X: FloatArray) -> bool:

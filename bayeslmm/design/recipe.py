@@ -189,11 +189,6 @@ class NamedContrasts:
         return pd.DataFrame(self.matrix, index=list(self.rows), columns=list(self.names))
 
 
-def evaluated_pieces(formula: Formula) -> list[str]:
-    """Texts that are evaluated on new rows."""
-    return list(dict.fromkeys([formula.fixed, *formula.offsets, *(bar.left for bar in formula.bars)]))
-
-
 def make_recipe(
     formula: Formula,
     columns: Mapping[str, pd.Series],
@@ -219,12 +214,11 @@ def make_recipe(
     names_of_residuals : tuple
         Of groups and visits of correlated residuals.
     """
-    pieces, extra = evaluated_pieces(formula), extra or {}
+    pieces, extra = formula.evaluated, extra or {}
     names = columns_in(pieces, columns)
     whole = not all(_value_by_value(text, extra) for text in pieces)
     kept = {name: kept_column(columns[name]) if whole else _sample(columns[name]) for name in names}
-    texts = [*pieces, weights] if isinstance(weights, str) else pieces
-    used = frozenset[str]().union(*map(words, texts))
+    used = formula.words | (words(weights) if isinstance(weights, str) else frozenset())
     return Recipe(
         TrainingColumns(kept, whole),
         whole,
@@ -263,8 +257,8 @@ def recipe_of_columns(
         How often each row of the columns counts, where functions look at whole columns; None where none does.
     reference : ReferenceData
     """
-    names = columns_in(evaluated_pieces(formula), columns)
-    texts = evaluated_pieces(formula) if weights is None else [*evaluated_pieces(formula), weights]
+    names = columns_in(formula.evaluated, columns)
+    texts = formula.evaluated if weights is None else [*formula.evaluated, weights]
     used = frozenset[str]().union(*map(words, texts))
     return Recipe(
         {name: columns[name] for name in names},
@@ -369,7 +363,7 @@ def training_evaluator(recipe: Recipe, formula: Formula) -> Evaluator:
     """
     rows = None if recipe.whole else max([1, *(c.values.shape[0] for c in recipe.columns.values())])
     columns = {name: column.series(rows) for name, column in recipe.columns.items()} or {"": pd.Series([0.0])}
-    own = any("own" in called(text, recipe.namespace) for text in evaluated_pieces(formula))
+    own = any("own" in called(text, recipe.namespace) for text in formula.evaluated)
     counts = recipe.frequency
     if counts is not None and own:
         check_copies(counts)
@@ -391,7 +385,7 @@ def _check_state_is_kept(
     """Evaluate some of the rows alone: they must come out as they did among all others."""
     n = evaluator.n
     offsets = set(formula.offsets)
-    for text in evaluated_pieces(formula):
+    for text in formula.evaluated:
         if "own" not in called(text, recipe.namespace):
             continue
         for chosen in (np.array([n - 1]), np.arange(0, n, 3)):

@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from bayeslmm.equality import made_fast
 from bayeslmm.numerics import direct
 from bayeslmm.types import FloatArray
 
@@ -32,6 +33,7 @@ _REFINE = 1e-3
 _SQUARES = (1e-250, 1e250)
 
 
+@made_fast
 @dataclass(frozen=True)
 class Basis:
     """New columns ``columns = old @ transform``.
@@ -214,6 +216,7 @@ def _triangular_factor(
     return np.asarray(upper)
 
 
+@made_fast
 @dataclass(frozen=True)
 class Response:
     """The response with its least-squares fit on X taken out.

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy.linalg import lapack
 
+from bayeslmm.equality import made_fast
 from bayeslmm.likelihood import small
 from bayeslmm.likelihood.frame import Frame
 from bayeslmm.likelihood.level_sums import LevelSums, Moments
@@ -25,6 +26,7 @@ _CHUNK = 8_000_000
 _CACHED, _FEWEST_TOGETHER = 120_000, 64
 
 
+@made_fast
 @dataclass(frozen=True)
 class Factor:
     """What the criteria need at K points (theta_k), all on the orthogonalised coordinates.

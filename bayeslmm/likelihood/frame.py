@@ -20,12 +20,13 @@ from bayeslmm.design.covariance import CovarianceStructure
 from bayeslmm.design.design import Design, RandomTerm
 from bayeslmm.design.dominant import ordinary_weights
 from bayeslmm.design.grouping import Grouping
-from bayeslmm.equality import by_value
+from bayeslmm.equality import by_value, made_fast
 from bayeslmm.likelihood.columns import Basis, Known, orthogonalise, rescale
 from bayeslmm.likelihood.structure import Elimination, plan
 from bayeslmm.types import FloatArray, IntArray
 
 
+@made_fast
 @dataclass(frozen=True)
 class Block:
     """All random terms of one grouping factor.

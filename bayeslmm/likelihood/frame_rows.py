@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from bayeslmm.equality import made_fast
 from bayeslmm.types import BoolArray, FloatArray, IntArray
 
 
+@made_fast
 @dataclass(frozen=True)
 class FrameRows:
     """Weighted (or otherwise whitened) columns of some rows, in the coordinates of a frame.

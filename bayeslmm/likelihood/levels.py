@@ -9,6 +9,7 @@ from typing import Self
 import numpy as np
 
 from bayeslmm.design.covariance import canonical
+from bayeslmm.equality import made_fast
 from bayeslmm.likelihood import level_conditional as lc
 from bayeslmm.likelihood.balanced import closed_form
 from bayeslmm.likelihood.derivatives import Derivatives, LevelPieces, level_derivatives
@@ -27,6 +28,7 @@ from bayeslmm.types import FloatArray, IntArray
 type Factors = Sequence[FloatArray]
 
 
+@made_fast
 @dataclass(frozen=True)
 class Levels(LevelSums):
     """See `LevelSums` for the arrays and `sums.Sums` for the methods."""

@@ -14,6 +14,7 @@ import numpy as np
 from scipy.linalg import lapack
 
 from bayeslmm.design.dominant import heavy_rows
+from bayeslmm.equality import made_fast
 from bayeslmm.likelihood.conditional import conditional_means
 from bayeslmm.likelihood.criteria import degrees_of_freedom, over_sigma
 from bayeslmm.likelihood.crossproducts import CrossProducts, SummedDesign
@@ -97,6 +98,7 @@ def recheck_minimum(cp: SummedDesign, factors: Sequence[FloatArray], reml: bool)
     return dense.value, dense.bound, max(slopes) if math.isfinite(sum(slopes)) else float("inf")
 
 
+@made_fast
 @dataclass(frozen=True)
 class _Dense:
     """The mixed-model equations of the rows, solved."""

@@ -284,9 +284,10 @@ def fit_within(sums: LevelSums, products: FloatArray, squares: FloatArray) -> tu
     within = D.diagonal()
     # Columns that do not vary within levels leave rounding only.
     flat = E.reshape(E.shape[0] * E.shape[1], E.shape[2])
-    varies = (within > _ROUNDING * (within + (flat * flat).sum(axis=0))).nonzero()[0]
+    between = (flat * flat).sum(axis=0).tolist()
+    varies = [j for j, (w, b) in enumerate(zip(within.tolist(), between, strict=True)) if w > _ROUNDING * (w + b)]
     beta = np.zeros(products.shape)
-    if not varies.size:
+    if not varies:
         return beta, squares
     scale = np.sqrt(within[varies])[:, None]
     scaled = D[np.ix_(varies, varies)] / (scale * scale.T)

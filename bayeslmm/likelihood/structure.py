@@ -8,6 +8,7 @@ from typing import Literal, cast
 
 from bayeslmm.design.design import Store
 from bayeslmm.design.grouping import Grouping, parents
+from bayeslmm.equality import made_fast
 from bayeslmm.types import IntArray
 
 # Up to this many effects outside the first factor the trailing block is formed densely in one piece, which has
@@ -23,6 +24,7 @@ type Kept = Literal["levels", "hierarchy", "packed", "anchored", "stochastic"]
 OPERATORS = ("packed", "anchored", "stochastic")
 
 
+@made_fast
 @dataclass(frozen=True)
 class Elimination:
     """Order of the grouping factors.

@@ -56,6 +56,17 @@ def cholesky(a: FloatArray) -> FloatArray:
     return _found(*lapack.dpotrf(a, lower=1))
 
 
+def is_definite(a: FloatArray) -> bool:
+    """Whether a symmetric matrix is positive definite in binary64.
+
+    Examples
+    --------
+    >>> is_definite(np.array([[4.0, 2.0], [2.0, 2.0]])), is_definite(np.array([[1.0, 2.0], [2.0, 1.0]]))
+    (True, False)
+    """
+    return not lapack.dpotrf(a, lower=1)[1]
+
+
 def solve(a: FloatArray, b: FloatArray) -> FloatArray:
     """``a^-1 b``, shape of b, by LU factorisation with pivoting.
 

@@ -8,6 +8,7 @@ from enum import Enum, auto
 
 import numpy as np
 
+from bayeslmm.equality import made_fast
 from bayeslmm.numerics import direct
 from bayeslmm.types import FloatArray
 
@@ -84,6 +85,7 @@ class Step:
     accepted: bool
 
 
+@made_fast
 @dataclass(frozen=True)
 class NewtonResult:
     """Where and why the iteration stopped; derivatives at the end are not needed for stopping, so not formed.

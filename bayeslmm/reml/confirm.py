@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from bayeslmm.design.covariance import smallest_bound
+from bayeslmm.equality import made_fast
 from bayeslmm.imports import later
 from bayeslmm.likelihood import Factor, SummedDesign, evaluate, profiled
 from bayeslmm.likelihood.recheck import dense_size, recheck, recheck_minimum, recheck_residual
@@ -53,6 +54,7 @@ _KEPT = 1e-12
 _STATIONARY = 1e-12
 
 
+@made_fast
 @dataclass(frozen=True)
 class Confirmed:
     """An estimate after the check.

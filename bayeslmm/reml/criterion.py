@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from bayeslmm.equality import made_fast
 from bayeslmm.likelihood import CrossProducts, Derivatives, Factor, SummedDesign, derivatives, evaluate, profiled
 from bayeslmm.likelihood import parameters as par
 from bayeslmm.numerics.differences import jacobian
@@ -21,6 +22,7 @@ def has_value(cp: CrossProducts, factor: Factor) -> bool:
     return bool(factor.r2[0] > 0 if cp.sigma is None else factor.r2[0] >= 0)
 
 
+@made_fast
 @dataclass(frozen=True)
 class Criterion:
     """The profiled criterion of one data set as a function of the free entries of the internal vector."""

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from bayeslmm.equality import made_fast
 from bayeslmm.likelihood import CrossProducts, evaluate, profiled
 from bayeslmm.likelihood import parameters as par
 from bayeslmm.numerics.newton import Ending, NewtonResult
@@ -30,6 +31,7 @@ _OFF_ZERO = 0.1
 _TRIED = 3
 
 
+@made_fast
 @dataclass(frozen=True)
 class Starts:
     """Points at which the criterion was compared before the first step.

@@ -13,6 +13,7 @@ from bayeslmm.arguments import mapping, numbers_of
 from bayeslmm.design.design import Design, RandomTerm
 from bayeslmm.design.terms import term_position
 from bayeslmm.design.theta import theta_names
+from bayeslmm.equality import made_fast
 from bayeslmm.errors import DesignError
 from bayeslmm.likelihood import CrossProducts
 from bayeslmm.likelihood import parameters as par
@@ -78,6 +79,7 @@ def resolve_fixed(design: Design, fix: Mapping[str, Any] | None) -> dict[int, Fl
     return found
 
 
+@made_fast
 @dataclass(frozen=True)
 class Held:
     """Entries of the internal vector that stay as they are.
