@@ -45,7 +45,7 @@ class PerRow:
         """The residual structure of the rows that are kept."""
         if self.residual_sd is not None:
             return KnownVariances(self.residual_sd[keep])
-        return make_residual(np.count_nonzero(keep), None if self.weights is None else self.weights[keep])
+        return make_residual(int(np.count_nonzero(keep)), None if self.weights is None else self.weights[keep])
 
 
 @made_fast

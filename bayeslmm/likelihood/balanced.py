@@ -18,6 +18,9 @@ one that they cannot be below are pooled with it, the smallest first (Thompson 1
 
 from __future__ import annotations
 
+import math
+from itertools import pairwise
+
 import numpy as np
 
 from bayeslmm.likelihood.level_sums import LevelSums
@@ -80,28 +83,32 @@ def _intercepts(s: LevelSums) -> list[FloatArray] | None:
     own, rest = s.R[0, 0, 0], s.D + flat.T @ flat
     spans = [span for _, span in s.frame.trailing_spans]
     products = [own * flat, *(rest[span] for span in spans)]
-    rows = np.array([float(own**2), *(rest[span.start, span.start] for span in spans)])
-    square, fixed = float(rest[-1, -1]), slice(q2, -1)
-    unexplained = np.abs(rest[fixed, -1]).max() <= _SAME * np.sqrt(np.diagonal(rest)[fixed].max() * square)
-    alike = [np.diagonal(rest)[span, None] for span in spans] + [table[:, fixed] for table in products]
+    diagonal, fixed = rest.diagonal(), slice(q2, -1)
+    rows = [float(own**2), *(float(diagonal[span.start]) for span in spans)]
+    square = float(diagonal[-1])
+    unexplained = np.abs(rest[fixed, -1]).max() <= _SAME * math.sqrt(diagonal[fixed].max() * square)
+    alike = [diagonal[span, None] for span in spans] + [table[:, fixed] for table in products]
     if not unexplained or not all(_same(table, s.n) for table in alike):
         return None
     before = _before(s, products, rows, spans)
     if before is None:
         return None
-    total = np.array([float(table[:, -1] @ table[:, -1]) for table in products]) / rows
-    levels = np.array([len(table) for table in products])
-    nested = before[-1] > 0
-    squares = total - np.append(total[1:], 0.0) if nested else total
-    k = levels - (np.append(levels[1:], 1) if nested else 1)
-    within, f = square - float(squares.sum()), s.n - s.p - int(k.sum())
-    if k.min() < 1 or f < 1 or not within > _RESIDUAL * square:
+    squares = [float(table[:, -1] @ table[:, -1]) / size for table, size in zip(products, rows, strict=True)]
+    k = [len(table) for table in products]
+    if before[-1] > 0:
+        # Each less what the factor that it is nested in has of it.
+        squares = [own - outer for own, outer in pairwise([*squares, 0.0])]
+        k = [own - outer for own, outer in pairwise([*k, 1])]
+    else:
+        k = [levels - 1 for levels in k]
+    within, f = square - sum(squares), s.n - s.p - sum(k)
+    if min(k) < 1 or f < 1 or not within > _RESIDUAL * square:
         return None
-    ratios = _ratios([within, *squares.tolist()], [f, *k.tolist()], before)
-    return [np.full((1, 1), root) for root in np.sqrt(ratios / rows)]
+    ratios = _ratios([within, *squares], [f, *k], before)
+    return [np.array([[math.sqrt(ratio / size)]]) for ratio, size in zip(ratios, rows, strict=True)]
 
 
-def _before(s: LevelSums, products: list[FloatArray], rows: FloatArray, spans: list[slice]) -> list[int] | None:
+def _before(s: LevelSums, products: list[FloatArray], rows: list[float], spans: list[slice]) -> list[int] | None:
     """The mean square that each cannot be below, 0 being the residual's: of crossed factors that, in a chain the last.
 
     None for factors that are neither all crossed in equal cells nor each nested in the next.
@@ -120,8 +127,8 @@ def _same(rows: FloatArray, size: float) -> bool:
     return bool(np.abs(rows - rows[0]).max(initial=0.0) <= _SAME * size)
 
 
-def _ratios(squares: list[float], k: list[int], before: list[int]) -> FloatArray:
-    """By how much mean squares exceed the ones before them, in units of the first, after pooling: (S - 1,)."""
+def _ratios(squares: list[float], k: list[int], before: list[int]) -> list[float]:
+    """By how much mean squares exceed the ones before them, in units of the first, after pooling: S - 1 numbers."""
     owner = list(range(len(squares)))
 
     def mean(i: int) -> float:
@@ -132,4 +139,4 @@ def _ratios(squares: list[float], k: list[int], before: list[int]) -> FloatArray
         pool = owner[before[lowest]]
         squares[pool], k[pool] = squares[pool] + squares[lowest], k[pool] + k[lowest]
         owner = [pool if own == lowest else own for own in owner]
-    return np.array([(mean(i) - mean(before[i])) / mean(0) for i in range(1, len(owner))])
+    return [(mean(i) - mean(before[i])) / mean(0) for i in range(1, len(owner))]

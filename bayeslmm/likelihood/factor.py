@@ -366,6 +366,11 @@ def _multiply_lambda(
     s: LevelSums, factors: Sequence[FloatArray], joint: FloatArray, right: FloatArray
 ) -> tuple[FloatArray, FloatArray]:
     """``Lambda' S Lambda + I`` on the rows and columns of the trailing random effects."""
+    if all(block.size == 1 for block in s.frame.trailing_blocks):
+        scale = np.ones(right.shape)
+        for (_, span), T in zip(s.frame.trailing_spans, factors, strict=True):
+            scale[:, span] = T[:, 0]
+        return small.add_identity(joint * scale[:, :, None] * scale[:, None], s.q_trailing), right * scale
     joint = apply_lambda(s.frame, factors, joint)
     joint = small.transpose(apply_lambda(s.frame, factors, small.transpose(joint)))
     right = apply_lambda(s.frame, factors, right[..., None])[..., 0]

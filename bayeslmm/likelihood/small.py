@@ -209,11 +209,8 @@ def log_det(lower: FloatArray) -> FloatArray:
 
 def add_identity(a: FloatArray, size: int | None = None) -> FloatArray:
     """Add 1 to the diagonal (to its first `size` entries) of every matrix of a stack, in place."""
-    if a.shape[-1] == 1 and size is None:
-        a += 1.0
-        return a
-    diagonal = np.arange(a.shape[-1] if size is None else size)
-    a[..., diagonal, diagonal] += 1.0
+    diagonal = np.einsum("...ii->...i", a[..., :size, :size])
+    diagonal += 1.0
     return a
 
 
