@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
-from dataclasses import replace
+import inspect
+import pickle
+from dataclasses import FrozenInstanceError, asdict, dataclass, field, replace
 from functools import cache
 from typing import Any
 
@@ -12,7 +14,7 @@ import pandas as pd
 import pytest
 
 import bayeslmm as bl
-from bayeslmm.equality import same_values
+from bayeslmm.equality import made_fast, same_values
 from bayeslmm.likelihood import NormalPrior
 
 NORMAL: list[Any] = ["weak", {"beta[Days]": bl.Normal(0, 20)}]
@@ -114,3 +116,43 @@ def test_values_at_any_depth() -> None:
     assert same_values(1, 1.0)
     assert not same_values(np.array(["a"]), np.array(["b"]))
     assert not same_values((1, 2), [1, 2])
+
+
+@made_fast
+@dataclass(frozen=True)
+class _Fast:
+    a: int
+    values: list[int] = field(default_factory=list)
+    b: int = 2
+    c: int = field(default=3, kw_only=True)
+
+
+@dataclass(frozen=True)
+class _Plain:
+    a: int
+    values: list[int] = field(default_factory=list)
+    b: int = 2
+    c: int = field(default=3, kw_only=True)
+
+
+@pytest.mark.parametrize(
+    ("given", "named"), [((1,), {}), ((1, [5]), {"c": 4}), ((), {"a": 1, "b": 7}), ((), {}), ((1,), {"d": 0})]
+)
+def test_dataclasses_made_fast_are_made_as_others_are(given: tuple[Any, ...], named: dict[str, Any]) -> None:
+    assert inspect.signature(_Fast) == inspect.signature(_Plain)
+    found: list[Any] = []
+    for kind in (_Fast, _Plain):
+        try:
+            found.append(asdict(kind(*given, **named)))
+        except TypeError as error:
+            found.append(str(error).replace(kind.__name__, ""))
+    assert found[0] == found[1]
+
+
+def test_dataclasses_made_fast_are_frozen_copied_and_sent() -> None:
+    one = _Fast(1)
+    with pytest.raises(FrozenInstanceError):
+        one.a = 2  # type: ignore[misc]
+    assert one.values is not _Fast(1).values
+    assert pickle.loads(pickle.dumps(one)) == copy.deepcopy(one) == replace(one, b=2) == one
+    assert replace(one, c=9).c == 9
