@@ -225,7 +225,9 @@ def _complete(
     frame: pd.DataFrame, names: Sequence[str], extra: Mapping[str, FloatArray], na_action: NaAction
 ) -> tuple[dict[str, pd.Series], list[str], BoolArray, DroppedRows, AllRows | None]:
     """Columns on the rows that can be used, those to be looked at closely, which rows these are, what of the others."""
-    columns = {name: frame[name] for name in names}
+    # Of few columns, one after the other takes less than to look for each.
+    there: Any = dict(frame.items()) if frame.shape[1] <= len(names) + 2 else frame
+    columns = {name: there[name] for name in names}
     odd = [name for name, series in columns.items() if not checks.surely_usable(series)]
     keep, dropped = checks.complete_rows(frame, {name: columns[name] for name in odd}, extra)
     every = all_rows(check_na_action(na_action), frame.index, keep, dropped)

@@ -83,15 +83,15 @@ class ScaledColumns(NamedTuple):
         Position of the constant column.
     gram : FloatArray, shape (c, c)
         Their products over n.
-    smallest : float
-        Its smallest eigenvalue.
+    good : bool
+        Whether they are well conditioned as they are.
     """
 
     rows: FloatArray
     transform: FloatArray
     constant: int | None
     gram: FloatArray
-    smallest: float
+    good: bool
 
 
 # What is known of columns of ones needs no scaling.
@@ -136,15 +136,15 @@ def orthogonalise(
     found = known[id(columns)]
     if isinstance(found, Basis):
         return found
-    rows, transform, constant, gram, smallest = found
-    if smallest < GRAM_GOOD or (rotate and c > 1):
-        upper = _triangular_factor(rows, gram, smallest, weights)
+    rows, transform, constant, gram, good = found
+    if not good or (rotate and c > 1):
+        upper = _triangular_factor(rows, gram, good, weights)
         if upper is None:
             return rescale(columns, weights)
         inverse = direct.triangular_inverse(upper)
         rows, transform = inverse.T @ rows, transform @ inverse
     one = None if constant is None else (constant, float(columns[0, constant]))
-    return Basis(rows.T, transform, one, smallest > GRAM_GOOD or rotate)
+    return Basis(rows.T, transform, one, good or rotate)
 
 
 def _scaled(columns: FloatArray, weights: FloatArray | None) -> ScaledColumns:
@@ -160,7 +160,13 @@ def _scaled(columns: FloatArray, weights: FloatArray | None) -> ScaledColumns:
         transform[constant] = shift / scale
     transform.reshape(-1)[:: c + 1] = 1.0 / scale
     gram = (rows @ rows.T if weights is None else (rows * weights) @ rows.T) / n
-    return ScaledColumns(rows, transform, constant, gram, float(gram[0, 0] if c == 1 else direct.eigenvalues(gram)[0]))
+    return ScaledColumns(rows, transform, constant, gram, _has_eigenvalues_above(gram, GRAM_GOOD))
+
+
+def _has_eigenvalues_above(gram: FloatArray, least: float) -> bool:
+    shifted = gram.copy()
+    shifted.reshape(-1)[:: len(gram) + 1] -= least
+    return direct.is_definite(shifted)
 
 
 def _is_constant(row: FloatArray) -> bool:
@@ -201,11 +207,9 @@ def _root_mean_square(rows: FloatArray, weights: FloatArray | None) -> FloatArra
     return np.where(squares > 0, np.sqrt(squares), 1.0)
 
 
-def _triangular_factor(
-    rows: FloatArray, gram: FloatArray, smallest: float, weights: FloatArray | None
-) -> FloatArray | None:
+def _triangular_factor(rows: FloatArray, gram: FloatArray, good: bool, weights: FloatArray | None) -> FloatArray | None:
     """Upper R with ``R'R = gram``, or None if the columns are dependent."""
-    if smallest > GRAM_OK:
+    if good or _has_eigenvalues_above(gram, GRAM_OK):
         return direct.cholesky(gram).T
     c, n = rows.shape
     weighted = rows.T if weights is None else (rows * np.sqrt(weights)).T

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 _CHUNK = 8_000_000
 # The same where levels are taken together, whose many passes need a cache (about 1 MB), and points that pay for a call.
 _CACHED, _FEWEST_TOGETHER = 120_000, 64
+# Levels with one effect and the same columns that one evaluation goes over rather than over their moments.
+_FEW_LEVELS = 64
 
 
 @made_fast
@@ -283,10 +285,12 @@ def eliminate_first(
     s: LevelSums, T: FloatArray, replicates: Replicates | None = None, keep: bool = False
 ) -> tuple[FloatArray, FloatArray, tuple[FloatArray, FloatArray] | None]:
     """Eliminate the first block: log determinant (K,), trailing cross-products (K, m, m), and its factors."""
-    # A single point of a vector-valued block is evaluated without forming inverses, for the last digits.
+    # A single point of a vector-valued block is evaluated without forming inverses, for the last digits; and of few
+    # levels, of which moments take longer.
     points, c = T.shape[0], T.shape[-1]
+    one = points == 1 and replicates is None and s.R.ndim == 3
     # Sums with levels of their own at every point have one more axis.
-    if points == 1 and c > 1 and replicates is None and s.R.ndim == 3 and s.alike and not s.unlike:
+    if one and (c > 1 or 0 < c * s.R.shape[0] <= _FEW_LEVELS) and s.alike and not s.unlike:
         return _eliminate_alike(s, T[0])
     if s.moments is not None and replicates is None and (c == 1 or points > 1):
         return *_eliminate_moments(s.moments, s.D, T), None
