@@ -78,7 +78,7 @@ def made_fast[T](cls: type[T]) -> type[T]:
     for kept in ("__defaults__", "__kwdefaults__", "__annotations__", "__qualname__"):
         setattr(init, kept, getattr(plain, kept))
     init.__module__ = cls.__module__
-    cls.__init__ = init  # type: ignore[misc]
+    cls.__init__ = init  # type: ignore[method-assign]
     return cls
 
 

@@ -237,8 +237,8 @@ def _complete(
 
 def _without_groups(formula: Formula, columns: Mapping[str, pd.Series]) -> Mapping[str, pd.Series]:
     """Columns that formulae has to see; grouping factors may have very many levels."""
-    of_response = words(formula.response)
-    needed = {name: series for name, series in columns.items() if name in formula.words or name in of_response}
+    used = words(formula.response, *formula.evaluated)
+    needed = {name: series for name, series in columns.items() if name in used}
     return needed or dict(columns)
 
 

@@ -113,7 +113,8 @@ def complete_rows(
     DesignError
         A column without any value, no complete row.
     """
-    keep = np.ones(data.shape[0], dtype=bool)
+    keep = np.empty(data.shape[0], dtype=bool)
+    keep.fill(True)
     masks: dict[str, BoolArray] = {}
     for name in columns:
         missing = missing_values(columns[name] if isinstance(columns, Mapping) else data[name])

@@ -12,7 +12,7 @@ from bayeslmm.design import elsewhere
 from bayeslmm.design.algebra import check_terms
 from bayeslmm.design.expressions import read_expression
 from bayeslmm.design.residual_translation import translated
-from bayeslmm.design.tokens import STRUCTURES, Token, spelled, tokenize, words
+from bayeslmm.design.tokens import STRUCTURES, Token, spelled, tokenize
 from bayeslmm.errors import FormulaError
 
 _NO_RANDOM = (
@@ -97,11 +97,6 @@ class Formula:
     def evaluated(self) -> tuple[str, ...]:
         """Texts that are evaluated on new rows."""
         return tuple(dict.fromkeys([self.fixed, *self.offsets, *(bar.left for bar in self.bars)]))
-
-    @cached_property
-    def words(self) -> frozenset[str]:
-        """Of these."""
-        return frozenset[str]().union(*map(words, self.evaluated))
 
 
 def parse_formula(text: str) -> Formula:
@@ -251,18 +246,14 @@ def _bare(text: str, response: str, right: Sequence[Token], bare: Sequence[Token
     """``y ~ left | group`` without parentheses."""
     if len(bare) > 1:
         raise FormulaError(
-            "Two bars without parentheses. Put each random term in its own: (x | g) + (1 | h).",
-            text,
-            bare[1].start,
+            "Two bars without parentheses. Put each random term in its own: (x | g) + (1 | h).", text, bare[1].start
         )
     bar = right.index(bare[0])
     after = right[bar + 1 :]
     for token in after:
         if token.depth == 0 and token.text in ("+", "-", "*"):
             raise FormulaError(
-                "It is not clear where the random term ends. Put it in parentheses: (x | g) + z.",
-                text,
-                bare[0].start,
+                "It is not clear where the random term ends. Put it in parentheses: (x | g) + z.", text, bare[0].start
             )
     return Formula(text, response, "1", (), _told_apart(_bars(text, right[:bar], bare[0], after)))
 

@@ -79,11 +79,11 @@ def not_spanned(scaled: FloatArray, spread: FloatArray, stored: FloatArray) -> I
 def _well_conditioned(X: FloatArray) -> bool:
     """Whether the columns, about their means beside a constant first, are clearly independent whatever rounds."""
     n, p = X.shape
+    if p == 1 and n > 1 and _SQUARES[0] ** 2 < direct.squares(X[:, 0]) < _SQUARES[1] ** 2:
+        return True
     size = float(np.abs(X).max(initial=0.0))
     if not 0 < p < n or not _SQUARES[0] < size < _SQUARES[1]:
         return False
-    if p == 1:
-        return True
     # Numbers as they are stored are off by less than half a unit of the last digit of the largest.
     stored = STORED * _UNIT * size * math.sqrt(n)
     # Columns of unit length about zero are no farther from each other than about their means, which take longer.

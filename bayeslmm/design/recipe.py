@@ -218,7 +218,7 @@ def make_recipe(
     names = columns_in(pieces, columns)
     whole = not all(_value_by_value(text, extra) for text in pieces)
     kept = {name: kept_column(columns[name]) if whole else _sample(columns[name]) for name in names}
-    used = formula.words | (words(weights) if isinstance(weights, str) else frozenset())
+    used = words(*pieces, weights) if isinstance(weights, str) else words(*pieces)
     return Recipe(
         TrainingColumns(kept, whole),
         whole,
@@ -259,7 +259,7 @@ def recipe_of_columns(
     """
     names = columns_in(formula.evaluated, columns)
     texts = formula.evaluated if weights is None else [*formula.evaluated, weights]
-    used = frozenset[str]().union(*map(words, texts))
+    used = words(*texts)
     return Recipe(
         {name: columns[name] for name in names},
         frequency is not None,

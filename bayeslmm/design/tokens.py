@@ -99,15 +99,15 @@ def tokenize(formula: str) -> tuple[Token, ...]:
 
 
 @lru_cache(maxsize=1024)
-def words(text: str) -> frozenset[str]:
+def words(*texts: str) -> frozenset[str]:
     """Texts of all tokens, without backquotes.
 
     Examples
     --------
-    >>> sorted(words("`a b` * x"))
-    ['*', 'a b', 'x']
+    >>> sorted(words("`a b` * x", "y"))
+    ['*', 'a b', 'x', 'y']
     """
-    return frozenset(token.text.strip("`") for token in tokenize(text))
+    return frozenset(token.text.strip("`") for text in texts for token in tokenize(text))
 
 
 def alone_behind_others(tokens: Sequence[Token], i: int) -> bool:

@@ -198,7 +198,7 @@ def _bound(
     lost = float((pivots / L.diagonal() ** 2).sum())
     largest = max(_largest(y), _largest(columns) * _largest(solution))
     blurred = largest * math.sqrt(n / max(r2, 1e-300))
-    return MARGIN * UNIT * (math.sqrt(n + m) * lost + nu * blurred + abs(value) + n)
+    return float(MARGIN * UNIT * (math.sqrt(n + m) * lost + nu * blurred + abs(value) + n))
 
 
 def _largest(values: FloatArray) -> float:

@@ -110,8 +110,8 @@ def log_abs_det(a: FloatArray) -> float:
     >>> log_abs_det(np.eye(2)), log_abs_det(np.eye(0))
     (0.0, 0.0)
     """
-    if not a.size:
-        return 0.0
+    if a.size <= 1:
+        return float(np.log(np.abs(a)).sum())
     factor, *_ = lapack.dgetrf(a)
     return float(np.log(np.abs(factor.diagonal())).sum())
 

@@ -381,10 +381,7 @@ def _lower(size: int) -> BoolArray:
 def _canonical_pair(T: FloatArray) -> FloatArray:
     """The same of 2 x 2 matrices, by one rotation."""
     if T.size == 4:
-        a, b, c, d = T.reshape(-1).tolist()
-        first = float(np.hypot(a, b))
-        cos, sin = (a / first, b / first) if first > 0 else (1.0, b)
-        return np.array([first, 0.0, c * cos + d * sin, abs(d * cos - c * sin)]).reshape(T.shape)
+        return np.array(_turned(*T.reshape(-1).tolist())).reshape(T.shape)
     a, b, c, d = T[..., 0, 0], T[..., 0, 1], T[..., 1, 0], T[..., 1, 1]
     first = np.hypot(a, b)
     unit = np.where(first > 0, first, 1.0)
@@ -392,6 +389,13 @@ def _canonical_pair(T: FloatArray) -> FloatArray:
     lower = np.zeros(T.shape)
     lower[..., 0, 0], lower[..., 1, 0], lower[..., 1, 1] = first, c * cos + d * sin, np.abs(d * cos - c * sin)
     return lower
+
+
+def _turned(a: float, b: float, c: float, d: float) -> tuple[float, float, float, float]:
+    """The same of the entries of one matrix, row by row."""
+    first = float(np.hypot(a, b))
+    cos, sin = (a / first, b / first) if first > 0 else (1.0, b)
+    return first, 0.0, c * cos + d * sin, abs(d * cos - c * sin)
 
 
 def square_root(G: FloatArray) -> FloatArray:
