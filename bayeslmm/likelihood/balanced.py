@@ -129,14 +129,12 @@ def _same(rows: FloatArray, size: float) -> bool:
 
 def _ratios(squares: list[float], k: list[int], before: list[int]) -> list[float]:
     """By how much mean squares exceed the ones before them, in units of the first, after pooling: S - 1 numbers."""
-    owner = list(range(len(squares)))
-
-    def mean(i: int) -> float:
-        return squares[owner[i]] / k[owner[i]]
-
-    while violators := [i for i in range(1, len(owner)) if owner[i] == i and mean(i) <= mean(before[i])]:
-        lowest = min(violators, key=mean)
+    places, owner = range(1, len(squares)), list(range(len(squares)))
+    mean = [own / count for own, count in zip(squares, k, strict=True)]
+    while violators := [i for i in places if owner[i] == i and mean[i] <= mean[before[i]]]:
+        lowest = min(violators, key=mean.__getitem__)
         pool = owner[before[lowest]]
         squares[pool], k[pool] = squares[pool] + squares[lowest], k[pool] + k[lowest]
         owner = [pool if own == lowest else own for own in owner]
-    return [(mean(i) - mean(before[i])) / mean(0) for i in range(1, len(owner))]
+        mean = [squares[own] / k[own] for own in owner]
+    return [(mean[i] - mean[before[i]]) / mean[0] for i in places]

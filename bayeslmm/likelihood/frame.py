@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import accumulate, pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -107,13 +106,14 @@ class Frame:
     @cached_property
     def terms(self) -> tuple[TermPlace, ...]:
         """Every term, block by block: the order of the internal vectors."""
-        order = [term for block in self.blocks for term in block.terms]
-        entries = iter(_side_by_side([len(self.structures[term].rows) for term in order]))
-        return tuple(
-            TermPlace(b, columns, term, next(entries), self.structures[term])
-            for b, block in enumerate(self.blocks)
-            for term, columns in zip(block.terms, block.slices, strict=True)
-        )
+        places, start = list[TermPlace](), 0
+        for b, block in enumerate(self.blocks):
+            for term, columns in zip(block.terms, block.slices, strict=True):
+                structure = self.structures[term]
+                end = start + len(structure.rows)
+                places.append(TermPlace(b, columns, term, slice(start, end), structure))
+                start = end
+        return tuple(places)
 
     @cached_property
     def trailing_blocks(self) -> tuple[Block, ...]:
@@ -173,8 +173,11 @@ class Frame:
 
 
 def _side_by_side(sizes: Sequence[int]) -> tuple[slice, ...]:
-    ends = accumulate(sizes, initial=0)
-    return tuple(slice(a, b) for a, b in pairwise(ends))
+    places, start = list[slice](), 0
+    for size in sizes:
+        places.append(slice(start, start + size))
+        start += size
+    return tuple(places)
 
 
 def choose_blocks(
@@ -224,7 +227,7 @@ def _term_basis(term: RandomTerm, weights: FloatArray | None, known: Known | Non
 
 def mean_weights(design: Design) -> FloatArray | None:
     """Weights of the rows under which a mean over rows is one over observations."""
-    weights = ordinary_weights(design)
+    weights = None if design.weights is None else ordinary_weights(design)
     if design.frequency is None:
         return weights
     counts = design.frequency if weights is None else design.frequency * weights

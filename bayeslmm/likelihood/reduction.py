@@ -162,8 +162,8 @@ def _in_sigma(design: Design, response: Response) -> Response:
 
 def sigma_unit(design: Design) -> float:
     """What sigma is in units of y: the root of the mean weight of an observation, heavy rows left aside."""
-    weights = mean_weights(design)
-    return 1.0 if weights is None or design.weights is None else float(np.sqrt(weights.mean()))
+    weights = None if design.weights is None else mean_weights(design)
+    return 1.0 if weights is None else float(np.sqrt(weights.mean()))
 
 
 def log_weights(design: Design) -> float:
