@@ -122,7 +122,7 @@ def split_columns(Q: FloatArray, columns: FloatArray, codes: IntArray, n_levels:
     between = np.empty((n_levels, c, columns.shape[1]))
     if not c:
         return columns.copy(), between
-    if columns.size <= _TOGETHER:
+    if 0 < columns.size <= _TOGETHER:
         rest[:] = columns.T
         for a in range(c):
             products = columns.T * Q[:, a]

@@ -37,6 +37,14 @@ def test_columns_split_together_and_one_by_one_are_the_same(c: int, monkeypatch:
         np.testing.assert_allclose(together[0][own], rest, atol=1e-12)
 
 
+def test_no_columns_are_split_into_none() -> None:
+    codes = np.array([0, 0, 1, 1])
+    Q, _ = within.grouped_qr(np.ones((4, 1)), codes, 2)
+    rest, between = within.split_columns(Q, np.empty((4, 0)), codes, 2)
+    assert rest.shape == (4, 0)
+    assert between.shape == (2, 1, 0)
+
+
 @pytest.mark.parametrize("c", [1, 2, 3, 5])
 def test_the_triangular_root_of_one_matrix_is_that_of_many(c: int) -> None:
     T = np.random.default_rng(c).normal(size=(4, c, c))
