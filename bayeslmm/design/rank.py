@@ -81,7 +81,7 @@ def _well_conditioned(X: FloatArray) -> bool:
     n, p = X.shape
     if p == 1 and n > 1 and _SQUARES[0] ** 2 < direct.squares(X[:, 0]) < _SQUARES[1] ** 2:
         return True
-    size = float(np.abs(X).max(initial=0.0))
+    size = direct.largest(X)
     if not 0 < p < n or not _SQUARES[0] < size < _SQUARES[1]:
         return False
     # Numbers as they are stored are off by less than half a unit of the last digit of the largest.

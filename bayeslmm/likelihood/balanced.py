@@ -54,7 +54,7 @@ def _one_factor(s: LevelSums, reml: bool) -> list[FloatArray] | None:
         return None
     effects = s.E[..., -1] - s.E[..., -1].sum(axis=0) / J
     products, within = effects.T @ effects, float(s.D[-1, -1])
-    if not within > _RESIDUAL * (within + float(products.diagonal().sum())):
+    if not within > _RESIDUAL * (within + sum(products.diagonal().tolist())):
         return None
     values, vectors = direct.eigenvectors(products)
     ratios = _ratios([within, *values.tolist()], [f, *[k] * c], [0] * (c + 1))
@@ -64,14 +64,14 @@ def _one_factor(s: LevelSums, reml: bool) -> list[FloatArray] | None:
 def _spanned(s: LevelSums) -> bool:
     """Whether the fixed effects are the same in each level, and span all that is random."""
     c, p, first = s.E.shape[1], s.p, s.R[0]
-    size = np.abs(first).max()
+    size = direct.largest(first)
     X, within = s.E[..., :-1], s.D[:-1, :-1]
-    if p < c or first.diagonal().min() <= _NOTHING * size or not _same(X, max(np.abs(X[0]).max(), size)):
+    if p < c or first.diagonal().min() <= _NOTHING * size or not _same(X, max(direct.largest(X[0]), size)):
         return False
     # Within levels nothing may be left of as many columns as there are effects; nor may y, which has X taken out.
-    total = float(within.diagonal().sum()) + len(X) * float((X[0] * X[0]).sum())
+    total = sum(within.diagonal().tolist()) + len(X) * direct.squares(X[0].reshape(-1))
     rest = direct.eigenvalues(within)[:c] if p > c else np.abs(within)
-    left = np.abs(s.D[:-1, -1]).max()
+    left = direct.largest(s.D[:-1, -1])
     return bool(rest.max() <= _NOTHING * total and left <= _SAME * np.sqrt(total * max(float(s.D[-1, -1]), 0.0)))
 
 
@@ -86,7 +86,7 @@ def _intercepts(s: LevelSums) -> list[FloatArray] | None:
     diagonal, fixed = rest.diagonal(), slice(q2, -1)
     rows = [float(own**2), *(float(diagonal[span.start]) for span in spans)]
     square = float(diagonal[-1])
-    unexplained = np.abs(rest[fixed, -1]).max() <= _SAME * math.sqrt(diagonal[fixed].max() * square)
+    unexplained = direct.largest(rest[fixed, -1]) <= _SAME * math.sqrt(diagonal[fixed].max() * square)
     alike = [diagonal[span, None] for span in spans] + [table[:, fixed] for table in products]
     if not unexplained or not all(_same(table, s.n) for table in alike):
         return None
@@ -118,13 +118,13 @@ def _before(s: LevelSums, products: list[FloatArray], rows: list[float], spans: 
     if all(_same(table.reshape(-1, 1), s.n) for table in tables.values()):
         return [0] * (len(products) + 1)
     # A level that lies in one level of another factor has all its rows there.
-    nested = all(np.abs(table.max(axis=1) - rows[i]).max() <= _SAME * s.n for (i, _), table in tables.items())
+    nested = all(direct.largest(table.max(axis=1) - rows[i]) <= _SAME * s.n for (i, _), table in tables.items())
     return [0, *factors] if nested else None
 
 
 def _same(rows: FloatArray, size: float) -> bool:
     """Whether all rows of a table are the same, but for rounding."""
-    return bool(np.abs(rows - rows[0]).max(initial=0.0) <= _SAME * size)
+    return direct.largest(rows - rows[0]) <= _SAME * size
 
 
 def _ratios(squares: list[float], k: list[int], before: list[int]) -> list[float]:

@@ -15,6 +15,7 @@ import numpy as np
 
 from bayeslmm.likelihood.frame import Block, Frame
 from bayeslmm.likelihood.packed_pairs import PackedPairs
+from bayeslmm.numerics import direct
 from bayeslmm.types import FloatArray, IntArray
 
 # Levels are taken together by their R up to this many kinds; beyond `_MANY` levels that has to save something.
@@ -108,11 +109,11 @@ class LevelSums:
     def alike(self) -> bool:
         """Whether all levels have the same columns of the first block, but for rounding."""
         first = self.R[0]
-        size = np.abs(first).max(initial=0.0)
+        size = direct.largest(first)
         # Of many levels one tells of most that are not.
-        if len(self.R) > _MANY and np.abs(self.R[-1] - first).max(initial=0.0) > _ROUNDING * size:
+        if len(self.R) > _MANY and direct.largest(self.R[-1] - first) > _ROUNDING * size:
             return False
-        return bool(np.abs(self.R - first).max(initial=0.0) <= _ROUNDING * size)
+        return direct.largest(self.R - first) <= _ROUNDING * size
 
     @cached_property
     def moments(self) -> Moments | None:

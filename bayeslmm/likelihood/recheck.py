@@ -19,6 +19,7 @@ from bayeslmm.likelihood.conditional import conditional_means
 from bayeslmm.likelihood.criteria import degrees_of_freedom, over_sigma
 from bayeslmm.likelihood.crossproducts import CrossProducts, SummedDesign
 from bayeslmm.likelihood.factor import Factor
+from bayeslmm.numerics import direct
 from bayeslmm.types import BoolArray, FloatArray
 
 UNIT = float(np.finfo(float).eps)
@@ -94,7 +95,7 @@ def recheck_minimum(cp: SummedDesign, factors: Sequence[FloatArray], reml: bool)
         half, u = inverse[:, span].reshape(-1, c), dense.u[span].reshape(J, c)
         rest = half.T @ half + scale * (u.T @ u)
         rest.reshape(-1)[:: c + 1] -= J
-        slopes.append(_largest(rest) / J)
+        slopes.append(direct.largest(rest) / J)
     return dense.value, dense.bound, max(slopes) if math.isfinite(sum(slopes)) else float("inf")
 
 
@@ -196,14 +197,9 @@ def _bound(
     """Rounding of the pivots, of the residual, and of the value itself."""
     n, m = columns.shape
     lost = float((pivots / L.diagonal() ** 2).sum())
-    largest = max(_largest(y), _largest(columns) * _largest(solution))
+    largest = max(direct.largest(y), direct.largest(columns) * direct.largest(solution))
     blurred = largest * math.sqrt(n / max(r2, 1e-300))
     return float(MARGIN * UNIT * (math.sqrt(n + m) * lost + nu * blurred + abs(value) + n))
-
-
-def _largest(values: FloatArray) -> float:
-    """Whatever its sign."""
-    return max(float(values.max()), -float(values.min()))
 
 
 def recheck_residual(

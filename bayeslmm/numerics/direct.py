@@ -20,6 +20,18 @@ def squares(x: AnyArray) -> float:
     return float(blas.ddot(x, x) if x.strides == (8,) else np.vdot(x, x))
 
 
+def largest(a: FloatArray) -> float:
+    """The largest of finite numbers, whatever its sign; 0 of none.
+
+    Examples
+    --------
+    >>> largest(np.array([[1.0, -3.0], [2.0, 0.0]])), largest(np.empty((0, 2)))
+    (3.0, 0.0)
+    """
+    flat = a.reshape(-1)
+    return abs(float(flat[blas.idamax(flat)])) if flat.size else 0.0
+
+
 def eigenvalues(a: FloatArray) -> FloatArray:
     """Eigenvalues (c,) of a finite symmetric matrix, ascending.
 

@@ -408,7 +408,7 @@ def smallest_bound(T: FloatArray) -> float:
     """A lower bound of the smallest singular value of a triangular T (c, c), without a factorisation."""
     if T.shape[0] == 1:
         return abs(float(T[0, 0]))
-    size = math.sqrt(float((T * T).sum()))
+    size = math.sqrt(direct.squares(T.reshape(-1)))
     return abs(math.prod(T.diagonal().tolist())) / size ** (T.shape[0] - 1) if size > 0 else 0.0
 
 
