@@ -393,7 +393,10 @@ def _checked(
         check_identified(
             plain, formula, columns, correlated=bool(design.residual.names) and design.residual.clusters is not None
         )
-    return design.noted(Notes(PendingNotes(design, formula, columns)))
+    # A copy without a look at every field.
+    noted = object.__new__(Design)
+    vars(noted).update(vars(design), notes=Notes(PendingNotes(design, formula, columns)))
+    return noted
 
 
 def check_parts(design: Design, rank_deficient: str) -> None:

@@ -147,12 +147,6 @@ class Design:
         size = f"{self.observations}, {self.p} fixed effects, {self.q} random effects"
         return fill(f"<Design of {self.formula!r}: {size}>", indent="  ")
 
-    def noted(self, notes: Notes) -> Design:
-        """The same with other notes."""
-        own = object.__new__(type(self))
-        vars(own).update(vars(self), notes=notes)
-        return own
-
     @property
     def n(self) -> int:
         """Number of rows stored, the first dimension of every array."""
