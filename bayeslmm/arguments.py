@@ -104,7 +104,7 @@ def whole(
     4000
     """
     number = value if type(value) is int else _scalar(value)
-    if number is None or not isinstance(number, numbers.Integral):
+    if type(number) is not int and not isinstance(number, numbers.Integral):
         hint = (
             f" Write {name}={int(number)}."
             if number is not None and abs(number) < 2**53 and number == int(number)

@@ -21,6 +21,7 @@ from bayeslmm.residual import refuse_parameters
 
 # Arguments that are about rows read in chunks.
 _OF_SOURCES = ("memory", "progress", "n_jobs", "client", "checkpoint")
+_OF_READING = frozenset({*_OF_SOURCES, "cells"})
 _TABLES = ("DataFrame", "Table", "RecordBatch")
 
 
@@ -38,7 +39,7 @@ def reduced(formula: str, data: Any, arguments: Mapping[str, Any]) -> tuple[Any,
     ------
     FormulaError, DesignError
     """
-    own = {name: value for name, value in arguments.items() if name not in (*_OF_SOURCES, "cells")}
+    own = {name: value for name, value in arguments.items() if name not in _OF_READING}
     if arguments["cells"] is not False:
         from bayeslmm.design.gathered import asks_for_cells, build_gathered
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache
 
+from bayeslmm.design.coding import Term, ordered_terms
 from bayeslmm.design.expressions import Name, Node, parse_expression, read_expression
 from bayeslmm.design.size import check_terms_count
 from bayeslmm.design.tokens import Token, spelled, tokenize
@@ -72,6 +74,20 @@ def operand_places(tokens: Sequence[Token]) -> Iterator[tuple[int, int]]:
             end = _after_bracket(tokens, i + called) if called or token.text == "{" else end
             yield i, end
         i = end
+
+
+@lru_cache(maxsize=256)
+def calls(text: str) -> tuple[Node, ...]:
+    """Calls in a sound text, nested ones within those that hold them."""
+    tokens = tokenize(text)
+    return tuple(operand_node(tokens[start:end]) for start, end in operand_places(tokens) if end - start > 1)
+
+
+@lru_cache(maxsize=256)
+def in_order(text: str) -> tuple[tuple[Term, ...], bool, Mapping[str, Node]]:
+    """As `expanded`, distinct terms by degree."""
+    terms, intercept, operands = expanded(text)
+    return ordered_terms(terms, list(operands)), intercept, operands
 
 
 def expanded(text: str) -> tuple[list[tuple[str, ...]], bool, dict[str, Node]]:

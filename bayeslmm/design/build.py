@@ -34,7 +34,7 @@ from bayeslmm.design.residual_text import INDEPENDENT, ResidualPart, is_independ
 from bayeslmm.design.saturated import check_identified
 from bayeslmm.design.size import check_blocks, check_structure
 from bayeslmm.design.tables import open_table, to_pandas
-from bayeslmm.design.tokens import tokenize
+from bayeslmm.design.tokens import words
 from bayeslmm.design.variances import check_labels
 from bayeslmm.errors import DesignError, FormulaError
 from bayeslmm.residual import Residual, make_residual
@@ -119,8 +119,8 @@ def build_design(
     asked = PerRowArguments.of(weights, residual_sd, frequency, available, namespace)
     frame = to_pandas(table, list(dict.fromkeys([*names, *asked.columns])))
     per_row = asked.on(frame, namespace)
-    columns, keep, dropped, every = _complete(frame, names, per_row.given, na_action)
-    _check_columns(parsed, columns)
+    columns, odd, keep, dropped, every = _complete(frame, names, per_row.given, na_action)
+    _check_columns(parsed, columns, odd)
     known = known_contrasts(contrasts, columns)
     counts = None if per_row.frequency is None else per_row.frequency[keep].astype(np.int64)
     evaluator = evaluator_on_copies(formula_pieces(parsed), _without_groups(parsed, columns), known, namespace, counts)
@@ -131,7 +131,7 @@ def build_design(
     _check_values(parsed, y, X, fixed_names, offset, index)
     X, fixed_names, aliased, combined = _independent(X, fixed_names)
     groupings = _groupings(parsed, columns)
-    terms = _terms(parsed, cov, evaluator, groupings, index)
+    terms = _terms(parsed, cov, evaluator, groupings, index, X)
     check_contrasts(known, evaluator)
     residual_structure, residual_names = _residual(parts, columns, per_row, keep, bool(terms))
     design = Design(
@@ -188,7 +188,7 @@ def read_formula(
 
 def _refuse_response(parsed: Formula, of_residual: Sequence[str], residual: str | None) -> None:
     """Refuse a residual structure that is made from the response."""
-    own = {token.text.strip("`") for token in tokenize(parsed.response)} & set(of_residual)
+    own = words(parsed.response) & set(of_residual)
     if own:
         raise DesignError(
             f"residual={residual!r} uses {', '.join(sorted(own))}, which is the response: variances or correlations "
@@ -223,20 +223,22 @@ def _equal_variances(per_row: PerRow, keep: BoolArray) -> Residual:
 
 def _complete(
     frame: pd.DataFrame, names: Sequence[str], extra: Mapping[str, FloatArray], na_action: NaAction
-) -> tuple[dict[str, pd.Series], BoolArray, DroppedRows, AllRows | None]:
-    """Columns on the rows that can be used, which rows these are, and what is kept of the others."""
-    columns = {name: frame[name] for name in names}
-    keep, dropped = checks.complete_rows(frame, columns, extra)
+) -> tuple[dict[str, pd.Series], list[str], BoolArray, DroppedRows, AllRows | None]:
+    """Columns on the rows that can be used, those to be looked at closely, which rows these are, what of the others."""
+    # Of few columns, one after the other takes less than to look for each.
+    there: Any = dict(frame.items()) if frame.shape[1] <= len(names) + 2 else frame
+    columns = {name: there[name] for name in names}
+    odd = [name for name, series in columns.items() if not checks.surely_usable(series)]
+    keep, dropped = checks.complete_rows(frame, {name: columns[name] for name in odd}, extra)
     every = all_rows(check_na_action(na_action), frame.index, keep, dropped)
     columns = {name: series[keep] for name, series in columns.items()} if len(dropped) else columns
-    return columns, keep, dropped, every
+    return columns, odd, keep, dropped, every
 
 
 def _without_groups(formula: Formula, columns: Mapping[str, pd.Series]) -> Mapping[str, pd.Series]:
     """Columns that formulae has to see; grouping factors may have very many levels."""
-    pieces = (formula.response, formula.fixed, *formula.offsets, *(bar.left for bar in formula.bars))
-    tokens = {token.text.strip("`") for text in dict.fromkeys(pieces) for token in tokenize(text)}
-    needed = {name: series for name, series in columns.items() if name in tokens}
+    used = words(formula.response, *formula.evaluated)
+    needed = {name: series for name, series in columns.items() if name in used}
     return needed or dict(columns)
 
 
@@ -294,9 +296,10 @@ def _independent(
     return own, tuple(names[j] for j in kept.tolist()), tuple(names[j] for j in left_out.tolist()), combined
 
 
-def _check_columns(formula: Formula, columns: Mapping[str, pd.Series]) -> None:
-    checks.check_text(columns)
-    checks.check_finite_columns(columns)
+def _check_columns(formula: Formula, columns: Mapping[str, pd.Series], odd: Sequence[str]) -> None:
+    if odd or not checks.is_text("".join(columns)):
+        checks.check_text(columns)
+        checks.check_finite_columns({name: columns[name] for name in odd})
     name = formula.response.strip("`")
     if name in columns:
         checks.check_response_column(name, columns[name])
@@ -351,10 +354,11 @@ def _terms(
     evaluator: Evaluator,
     groupings: Mapping[str, Grouping],
     index: pd.Index,
+    X: FloatArray,
 ) -> tuple[RandomTerm, ...]:
     structures = chosen_structures(formula.bars, cov)
     return tuple(
-        _term(bar, structure, evaluator, groupings, index)
+        _term(bar, structure, evaluator, groupings, index, X)
         for bar, structure in zip(formula.bars, structures, strict=True)
     )
 
@@ -365,12 +369,14 @@ def _term(
     evaluator: Evaluator,
     groupings: Mapping[str, Grouping],
     index: pd.Index,
+    X: FloatArray,
 ) -> RandomTerm:
     Z, effects = evaluator.columns(bar.left)
     if Z.shape[1] == 0:
         raise DesignError(f"The random term {bar.label} has no columns: its left side removes everything.")
     check_structure(bar.label, structure.keyword, Z.shape[1])
-    _check_numbers("The column", [f"{name} of {bar.label}" for name in effects], Z, index)
+    if Z is not X:
+        _check_numbers("The column", [f"{name} of {bar.label}" for name in effects], Z, index)
     return RandomTerm(bar.label, groupings[bar.group].name, effects, Z, term_structure(bar, structure, effects, Z))
 
 
@@ -387,7 +393,10 @@ def _checked(
         check_identified(
             plain, formula, columns, correlated=bool(design.residual.names) and design.residual.clusters is not None
         )
-    return replace(design, notes=Notes(PendingNotes(design, formula, columns)))
+    # A copy without a look at every field.
+    noted = object.__new__(Design)
+    vars(noted).update(vars(design), notes=Notes(PendingNotes(design, formula, columns)))
+    return noted
 
 
 def check_parts(design: Design, rank_deficient: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -12,16 +13,14 @@ import pandas as pd
 from bayeslmm.arguments import kind_of, shown
 from bayeslmm.design import kinds
 from bayeslmm.design.dropped import DroppedRows
-from bayeslmm.design.expressions import CONSTANTS
 from bayeslmm.design.formula import Formula
-from bayeslmm.design.functions import ARGUMENT_CODINGS, is_value
 from bayeslmm.design.lazy import Labels, LabelsByReason
 from bayeslmm.design.looks import likeness, listed
 from bayeslmm.design.names import literal
-from bayeslmm.design.quoting import missing_column
+from bayeslmm.design.quoting import missing_column, names_in
 from bayeslmm.design.remedies import remedy
-from bayeslmm.design.tokens import WORDS, Token, alone_behind_others, tokenize
 from bayeslmm.errors import DesignError
+from bayeslmm.numerics import direct
 from bayeslmm.types import AnyArray, BoolArray, FloatArray
 
 _HALF = re.compile("[\ud800-\udfff]")
@@ -52,7 +51,7 @@ def used_columns(
     names: dict[str, None] = {}
     pieces = [formula.response, formula.fixed, *formula.offsets, *(bar.left for bar in formula.bars)]
     for text in dict.fromkeys(pieces):
-        names |= dict.fromkeys(_names_in(text, available, namespace))
+        names |= dict.fromkeys(names_in(text, available, namespace))
     for bar in formula.bars:
         names |= dict.fromkeys(bar.factors)
     names |= dict.fromkeys(extra)
@@ -67,34 +66,9 @@ def used_columns(
     return list(names)
 
 
-def _names_in(text: str, available: Sequence[str], namespace: Mapping[str, Any]) -> list[str]:
-    found = []
-    tokens = tokenize(text)
-    for i, token in enumerate(tokens):
-        following = tokens[i + 1].text if i + 1 < len(tokens) else ""
-        if token.kind == "quoted" and following != "(":
-            found.append(token.text.strip("`"))
-        elif token.text == "Q" and following == "(" and "Q" not in namespace and tokens[i + 2].kind == "string":
-            raise _q_call(text, tokens[i + 2].text[1:-1])
-        elif token.kind == "name" and not _no_column(token, following):
-            coding = token.text in ARGUMENT_CODINGS and alone_behind_others(tokens, i)
-            known = coding or is_value(token.text, namespace)
-            found += [token.text] * (token.text in available or not known)
-    return found
-
-
-def _q_call(text: str, name: str) -> DesignError:
-    return DesignError(
-        f"{text!r} has Q({name!r}), which other packages use for names with spaces or signs. Write the name in "
-        f"backquotes: `{name}`."
-    )
-
-
-def _no_column(token: Token, following: str) -> bool:
-    """Whether a name is that of a function or an argument, a constant, or an operator written as a word."""
-    if following == "(" and not (token.inside and token.text in WORDS):
-        return True
-    return token.inside and (following == "=" or token.text in WORDS or token.text in CONSTANTS)
+def is_text(text: str) -> bool:
+    """Whether nothing in a text is half a character."""
+    return _HALF.search(text) is None
 
 
 def check_text(columns: Mapping[str, pd.Series]) -> None:
@@ -112,8 +86,8 @@ def check_text(columns: Mapping[str, pd.Series]) -> None:
         values: Any = series.dtype.categories if isinstance(series.dtype, pd.CategoricalDtype) else series
         # Columns of text alone are text already where they are not kept as objects.
         texts = [v for v in values.tolist() if isinstance(v, str)] if values.dtype == object else []
-        if _HALF.search("".join([str(name), *texts])):
-            odd = next(text for text in (str(name), *texts) if _HALF.search(text))
+        if not is_text("".join([str(name), *texts])):
+            odd = next(text for text in (str(name), *texts) if not is_text(text))
             raise DesignError(
                 f"The column {literal(str(name))} has the name or level {literal(odd)}, which holds half a character "
                 "(a lone surrogate) and can be neither printed nor saved. It comes from text that was read in a wrong "
@@ -139,7 +113,8 @@ def complete_rows(
     DesignError
         A column without any value, no complete row.
     """
-    keep = np.ones(data.shape[0], dtype=bool)
+    keep = np.empty(data.shape[0], dtype=bool)
+    keep.fill(True)
     masks: dict[str, BoolArray] = {}
     for name in columns:
         missing = missing_values(columns[name] if isinstance(columns, Mapping) else data[name])
@@ -188,10 +163,23 @@ def missing_values(series: pd.Series) -> BoolArray | None:
 
 def _surely_finite(values: AnyArray) -> bool:
     """Whether all are finite, by one pass that may overflow and then knows nothing."""
-    if values.dtype.kind != "f":
+    return values.dtype.kind == "f" and values.itemsize <= 8 and math.isfinite(direct.squares(values))
+
+
+def surely_usable(series: pd.Series) -> bool:
+    """Whether one look shows nothing to be dropped or refused: whole or finite numbers, a level that is text per row.
+
+    Examples
+    --------
+    >>> surely_usable(pd.Series([1.0, 2.0])), surely_usable(pd.Series([1.0, np.nan]))
+    (True, False)
+    """
+    dtype = series.dtype
+    if isinstance(dtype, np.dtype):
+        return dtype.kind in "iu" or _surely_finite(series.to_numpy())
+    if not isinstance(dtype, pd.CategoricalDtype) or dtype.categories.dtype == object:
         return False
-    with np.errstate(all="ignore"):
-        return bool(np.isfinite(values.sum()))
+    return int(np.asarray(series.array.codes).min()) >= 0
 
 
 def check_finite_columns(columns: Mapping[str, pd.Series]) -> None:
@@ -295,6 +283,8 @@ def check_response_column(name: str, series: pd.Series) -> None:
     ------
     DesignError
     """
+    if isinstance(series.dtype, np.dtype) and series.dtype.kind in "iuf":
+        return
     boolean = pd.api.types.is_bool_dtype(series.dtype)
     if pd.api.types.is_numeric_dtype(series.dtype) and not boolean:
         return

@@ -15,6 +15,7 @@ from bayeslmm.design.recipe import Recipe
 from bayeslmm.design.screen import fill
 from bayeslmm.equality import by_value
 from bayeslmm.errors import DesignError
+from bayeslmm.numerics import direct
 from bayeslmm.residual import NO_PARAMETERS, Residual, crosses, log_dets
 from bayeslmm.types import AnyArray, FloatArray, IntArray
 
@@ -175,7 +176,7 @@ class Design:
         """The largest of the response less its offset, whatever its sign."""
         if self.facts is not None:
             return float(max(abs(self.facts.low[-1]), abs(self.facts.high[-1])))
-        return float(np.abs(self.y_less_offset).max())
+        return direct.largest(self.y_less_offset)
 
     @property
     def largest_response(self) -> float:

@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from bayeslmm.design.algebra import expanded, operand_node, operand_places
+from bayeslmm.design.algebra import calls, in_order
 from bayeslmm.design.arithmetic import Memory, Scope, evaluate, kinds_of_calls
-from bayeslmm.design.coding import Columns, indicator_coded, ordered_terms, product
+from bayeslmm.design.coding import Columns, indicator_coded, product
 from bayeslmm.design.contrasts import contrast_matrix, contrast_names
 from bayeslmm.design.data import check_no_time, check_usable
 from bayeslmm.design.expressions import Call, Name, Node, parse_expression
@@ -155,12 +155,13 @@ class Evaluator:
         ------
         DesignError
         """
-        if right.strip() == "1":
-            return np.ones((self.n, 1)), (_CONSTANT,)
         if right not in self._cache:
-            self._cache[right] = self._sum_of_columns(right) or self._evaluated(
-                right, lambda text: self._model_columns(text, observations)
-            )
+            if right.strip() == "1":
+                self._cache[right] = np.ones((self.n, 1)), (_CONSTANT,)
+            else:
+                self._cache[right] = self._sum_of_columns(right) or self._evaluated(
+                    right, lambda text: self._model_columns(text, observations)
+                )
         return self._cache[right]
 
     def vector(self, text: str) -> FloatArray:
@@ -218,8 +219,7 @@ class Evaluator:
 
     def _model_columns(self, right: str, observations: int | None) -> Columns:
         check_terms_count(tokenize(right))
-        given, intercept, nodes = expanded(right)
-        terms = ordered_terms(given, list(nodes))
+        terms, intercept, nodes = in_order(right)
         used = {name: self._component(nodes[name], right) for name in nodes if any(name in term for term in terms)}
         factors = {name for name, component in used.items() if isinstance(component.value, CodedFactor)}
         coding = indicator_coded(terms, factors, intercept)
@@ -233,7 +233,7 @@ class Evaluator:
         if not blocks:
             return np.empty((self.n, 0)), ()
         names = [name for _, names in blocks for name in names]
-        return np.column_stack([matrix for matrix, _ in blocks]), tuple(distinct(names))
+        return np.concatenate([matrix for matrix, _ in blocks], axis=1), tuple(distinct(names))
 
     def term_parts(self, right: str) -> tuple[bool, tuple[tuple[TermPart, ...], ...]]:
         """Whether there is a constant, and what every term of ``model.matrix(~ right)`` is a product of.
@@ -242,8 +242,7 @@ class Evaluator:
         ------
         DesignError
         """
-        given, intercept, nodes = expanded(right)
-        terms = ordered_terms(given, list(nodes))
+        terms, intercept, nodes = in_order(right)
         used = {name: self._component(nodes[name], right) for name in nodes if any(name in term for term in terms)}
         factors = {name for name, component in used.items() if isinstance(component.value, CodedFactor)}
         coding = indicator_coded(terms, factors, intercept)
@@ -360,12 +359,7 @@ def called(text: str, namespace: Mapping[str, Any]) -> set[str]:
     >>> sorted(called("scale(x) + I(z > 1)", {}))
     ['condition', 'element', 'transform']
     """
-    tokens = tokenize(text)
-    kinds: set[str] = set()
-    for start, end in operand_places(tokens):
-        if end - start > 1:
-            kinds |= kinds_of_calls(operand_node(tokens[start:end]), namespace)
-    return kinds
+    return {kind for node in calls(text) for kind in kinds_of_calls(node, namespace)}
 
 
 def _call(node: Node) -> Call:
@@ -387,7 +381,8 @@ def _coded_columns(factor: CodedFactor, label: str, full: bool) -> Columns:
 def _rows_of(matrix: FloatArray, factor: CodedFactor) -> FloatArray:
     """The row of every value's level, zeros for values that are no level."""
     values = matrix[factor.codes]
-    values[factor.codes == NO_LEVEL] = 0.0
+    if factor.codes.min(initial=0) < 0:
+        values[factor.codes == NO_LEVEL] = 0.0
     return values
 
 
@@ -437,8 +432,9 @@ def _is_categorical(series: pd.Series) -> bool:
     dtype = series.dtype
     if isinstance(dtype, np.dtype):
         return dtype.kind not in "iufc"
-    boolean = not isinstance(dtype, pd.CategoricalDtype) and pd.api.types.is_bool_dtype(dtype)
-    return boolean or not pd.api.types.is_numeric_dtype(dtype)
+    if isinstance(dtype, pd.CategoricalDtype):
+        return True
+    return pd.api.types.is_bool_dtype(dtype) or not pd.api.types.is_numeric_dtype(dtype)
 
 
 def _column_factor(series: pd.Series) -> CodedFactor:

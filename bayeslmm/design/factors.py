@@ -14,6 +14,7 @@ from bayeslmm.design.contrasts import NAMED, Contrasts, Treatment
 from bayeslmm.design.expressions import Call, Node
 from bayeslmm.design.functions import CODINGS
 from bayeslmm.design.groups import level_name
+from bayeslmm.design.tables import labels_of
 from bayeslmm.errors import DesignError
 from bayeslmm.types import AnyArray, BoolArray, FloatArray, IntArray
 
@@ -95,13 +96,13 @@ def column_values(series: pd.Series, keep_levels: bool = False) -> Column:
 def _with_rows(values: pd.Categorical) -> pd.Categorical:
     """The factor without levels that do not occur, which pandas takes long to find where there are none."""
     codes = np.asarray(values.codes)
-    every = codes.size and codes.min() >= 0 and np.bincount(codes, minlength=len(values.categories)).all()
+    every = codes.size and codes.min() >= 0 and np.bincount(codes, minlength=len(values.categories)).min() > 0
     return values if every else values.remove_unused_categories()
 
 
 def _categories(values: Any) -> CodedFactor:
     codes: IntArray = np.asarray(values.codes, dtype=np.int64)
-    return CodedFactor(codes, tuple(values.categories.tolist()), bool(values.ordered))
+    return CodedFactor(codes, tuple(labels_of(values.categories)), bool(values.ordered))
 
 
 def as_factor(

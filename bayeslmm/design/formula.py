@@ -93,6 +93,11 @@ class Formula:
     offsets: tuple[str, ...]
     bars: tuple[Bar, ...]
 
+    @cached_property
+    def evaluated(self) -> tuple[str, ...]:
+        """Texts that are evaluated on new rows."""
+        return tuple(dict.fromkeys([self.fixed, *self.offsets, *(bar.left for bar in self.bars)]))
+
 
 def parse_formula(text: str) -> Formula:
     """Split an lme4-style formula.
@@ -241,18 +246,14 @@ def _bare(text: str, response: str, right: Sequence[Token], bare: Sequence[Token
     """``y ~ left | group`` without parentheses."""
     if len(bare) > 1:
         raise FormulaError(
-            "Two bars without parentheses. Put each random term in its own: (x | g) + (1 | h).",
-            text,
-            bare[1].start,
+            "Two bars without parentheses. Put each random term in its own: (x | g) + (1 | h).", text, bare[1].start
         )
     bar = right.index(bare[0])
     after = right[bar + 1 :]
     for token in after:
         if token.depth == 0 and token.text in ("+", "-", "*"):
             raise FormulaError(
-                "It is not clear where the random term ends. Put it in parentheses: (x | g) + z.",
-                text,
-                bare[0].start,
+                "It is not clear where the random term ends. Put it in parentheses: (x | g) + z.", text, bare[0].start
             )
     return Formula(text, response, "1", (), _told_apart(_bars(text, right[:bar], bare[0], after)))
 

@@ -10,6 +10,7 @@ import pandas as pd
 
 from bayeslmm.design.grouping import Grouping
 from bayeslmm.design.lazy import CellNames, LevelNames, level_name
+from bayeslmm.design.tables import labels_of
 from bayeslmm.errors import DesignError
 from bayeslmm.types import AnyArray, IntArray
 
@@ -48,9 +49,10 @@ def factorize(series: pd.Series) -> tuple[IntArray, LevelNames]:
 
 def _occurring(values: IntArray, size: int) -> tuple[IntArray, IntArray]:
     """Codes of integers in [0, size) over those that occur, and these in ascending order."""
-    present = np.flatnonzero(np.bincount(values, minlength=size))
+    values = values.astype(np.int64, copy=False)
+    present = np.bincount(values, minlength=size).nonzero()[0]
     if present.size == size:
-        return values.astype(np.int64, copy=False), present
+        return values, present
     position = np.zeros(size, dtype=np.int64)
     position[present] = np.arange(present.size)
     return position[values], present
@@ -121,7 +123,10 @@ def _distinct_names(values: AnyArray | pd.Index, *, colons: bool) -> bool:
         return True
     if not isinstance(values.dtype, pd.StringDtype) and pd.api.types.infer_dtype(values, skipna=False) != "string":
         return False
-    return not colons or not any(":" in value for value in values.tolist())
+    if not colons:
+        return True
+    labels = labels_of(values) if isinstance(values, pd.Index) else values.tolist()
+    return not any(":" in label for label in labels)
 
 
 def _check_distinct(name: str, levels: Sequence[str]) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from bayeslmm.errors import DesignError
+from bayeslmm.numerics import direct
 from bayeslmm.types import FloatArray
 
 # Squares of numbers between these, and of coefficients of columns between these, are numbers with all their digits.
@@ -23,9 +24,7 @@ def surely_ordinary(columns: FloatArray) -> bool:
     >>> surely_ordinary(np.array([[1.0, -2.0], [3.0, 0.0]])), surely_ordinary(np.array([[1.0, np.nan]]))
     (True, False)
     """
-    with np.errstate(all="ignore"):
-        squares = np.vecdot(columns.T, columns.T)
-    return all(_SURELY[0] < square < _SURELY[1] for square in squares.tolist())
+    return all(_SURELY[0] < direct.squares(column) < _SURELY[1] for column in columns.T)
 
 
 def check_magnitudes(what: str, names: Sequence[str], columns: FloatArray) -> None:

@@ -43,7 +43,7 @@ class PerRow:
         """The residual structure of the rows that are kept."""
         if self.residual_sd is not None:
             return KnownVariances(self.residual_sd[keep])
-        return make_residual(int(keep.sum()), None if self.weights is None else self.weights[keep])
+        return make_residual(int(np.count_nonzero(keep)), None if self.weights is None else self.weights[keep])
 
 
 @dataclass(frozen=True)
@@ -73,6 +73,8 @@ class PerRowArguments:
         DesignError
             A column that is not there; weights beside known standard deviations.
         """
+        if weights is None and residual_sd is None and frequency is None:
+            return cls(None, None, None, {})
         if weights is not None and residual_sd is not None:
             raise DesignError(
                 "The model got weights= and residual_sd=, which both say how the residual variances of the rows "
@@ -102,6 +104,8 @@ class PerRowArguments:
         DesignError
             No numbers, a wrong number of them, or values that none of these can have.
         """
+        if not self.names:
+            return PerRow(None, None, None)
 
         def values(what: str, counts: FloatArray | None) -> Any:
             return _values(getattr(self, what), self.names[what], frame, namespace, counts)

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from typing import Any
 
+from bayeslmm.design.expressions import CONSTANTS
 from bayeslmm.design.formula import Formula, parse_formula
-from bayeslmm.design.tokens import quoted, tokenize
+from bayeslmm.design.functions import ARGUMENT_CODINGS, is_value
+from bayeslmm.design.tokens import WORDS, Token, alone_behind_others, quoted, tokenize
 from bayeslmm.errors import DesignError, FormulaError
 
 _IN_QUOTES = re.compile(r"`[^`]*`|\"[^\"]*\"|'[^']*'")
@@ -157,3 +161,45 @@ def _near(name: str, available: Sequence[str]) -> list[str]:
 def _as_written(name: str) -> str:
     """A name in quotes, in backquotes if that is how a formula has it."""
     return repr(name) if quoted(name) == name else quoted(name)
+
+
+def names_in(text: str, available: Sequence[str], namespace: Mapping[str, Any]) -> list[str]:
+    """Names in a text that are, or can only be, those of columns."""
+    found = _candidates(text, namespace) if namespace else _known_candidates(text)
+    return [name for name, sure in found if sure or name in available]
+
+
+@lru_cache(maxsize=1024)
+def _known_candidates(text: str) -> tuple[tuple[str, bool], ...]:
+    return _candidates(text, {})
+
+
+def _candidates(text: str, namespace: Mapping[str, Any]) -> tuple[tuple[str, bool], ...]:
+    """Names that may be those of columns, and whether they are of nothing else."""
+    found: list[tuple[str, bool]] = []
+    tokens = tokenize(text)
+    for i, token in enumerate(tokens):
+        following = tokens[i + 1].text if i + 1 < len(tokens) else ""
+        if token.kind == "quoted" and following != "(":
+            found.append((token.text.strip("`"), True))
+        elif token.text == "Q" and following == "(" and "Q" not in namespace and tokens[i + 2].kind == "string":
+            raise _q_call(text, tokens[i + 2].text[1:-1])
+        elif token.kind == "name" and not _no_column(token, following):
+            coding = token.text in ARGUMENT_CODINGS and alone_behind_others(tokens, i)
+            known = coding or is_value(token.text, namespace)
+            found.append((token.text, not known))
+    return tuple(found)
+
+
+def _q_call(text: str, name: str) -> DesignError:
+    return DesignError(
+        f"{text!r} has Q({name!r}), which other packages use for names with spaces or signs. Write the name in "
+        f"backquotes: `{name}`."
+    )
+
+
+def _no_column(token: Token, following: str) -> bool:
+    """Whether a name is that of a function or an argument, a constant, or an operator written as a word."""
+    if following == "(" and not (token.inside and token.text in WORDS):
+        return True
+    return token.inside and (following == "=" or token.text in WORDS or token.text in CONSTANTS)

@@ -79,24 +79,34 @@ def not_spanned(scaled: FloatArray, spread: FloatArray, stored: FloatArray) -> I
 def _well_conditioned(X: FloatArray) -> bool:
     """Whether the columns, about their means beside a constant first, are clearly independent whatever rounds."""
     n, p = X.shape
-    columns = np.array(X.T, order="C")
-    size = float(np.abs(columns).max(initial=0.0))
+    if p == 1 and n > 1 and _SQUARES[0] ** 2 < direct.squares(X[:, 0]) < _SQUARES[1] ** 2:
+        return True
+    size = direct.largest(X)
     if not 0 < p < n or not _SQUARES[0] < size < _SQUARES[1]:
         return False
-    if p == 1:
-        return True
-    first = columns[0]
-    if (first == first[0]).all():
-        columns[1:] -= columns[1:].mean(axis=1, keepdims=True)
-    gram = columns @ columns.T
-    length = np.sqrt(gram.diagonal())
-    shortest = float(length.min())
     # Numbers as they are stored are off by less than half a unit of the last digit of the largest.
     stored = STORED * _UNIT * size * math.sqrt(n)
+    # Columns of unit length about zero are no farther from each other than about their means, which take longer.
+    if _clear(X.T @ X, stored):
+        return True
+    columns = np.array(X.T, order="C")
+    first = columns[0]
+    if not (first == first[0]).all():
+        return False
+    columns[1:] -= (columns[1:].sum(axis=1) / n)[:, None]
+    return _clear(columns @ columns.T, stored)
+
+
+def _clear(gram: FloatArray, stored: float) -> bool:
+    """Whether the columns with products (p, p) are clearly independent when each is as long as another."""
+    length = np.sqrt(gram.diagonal())
+    shortest = float(length.min())
     if not shortest > _SQUARES[0]:
         return False
-    smallest = float(direct.eigenvalues(gram / (length * length[:, None]))[0])
-    return smallest > max(_GRAM_CLEAR, (stored / shortest) ** 2)
+    cosines = gram / (length * length[:, None])
+    # Positive definite even so, which takes less than the smallest eigenvalue.
+    cosines.reshape(-1)[:: len(gram) + 1] -= max(_GRAM_CLEAR, (stored / shortest) ** 2)
+    return direct.is_definite(cosines)
 
 
 def _clearly_independent(X: FloatArray) -> bool:

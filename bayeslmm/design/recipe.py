@@ -7,6 +7,7 @@ import inspect
 import pickle
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -23,7 +24,7 @@ from bayeslmm.design.groups import level_name
 from bayeslmm.design.lazy import Deferred, Lazy
 from bayeslmm.design.reference import PendingReference, ReferenceData
 from bayeslmm.design.tables import kept_column
-from bayeslmm.design.tokens import tokenize
+from bayeslmm.design.tokens import tokenize, words
 from bayeslmm.equality import by_value
 from bayeslmm.errors import DesignError
 from bayeslmm.types import AnyArray, FloatArray, IntArray
@@ -188,11 +189,6 @@ class NamedContrasts:
         return pd.DataFrame(self.matrix, index=list(self.rows), columns=list(self.names))
 
 
-def evaluated_pieces(formula: Formula) -> list[str]:
-    """Texts that are evaluated on new rows."""
-    return list(dict.fromkeys([formula.fixed, *formula.offsets, *(bar.left for bar in formula.bars)]))
-
-
 def make_recipe(
     formula: Formula,
     columns: Mapping[str, pd.Series],
@@ -218,13 +214,11 @@ def make_recipe(
     names_of_residuals : tuple
         Of groups and visits of correlated residuals.
     """
-    pieces = evaluated_pieces(formula)
+    pieces, extra = formula.evaluated, extra or {}
     names = columns_in(pieces, columns)
-    extra = extra or {}
     whole = not all(_value_by_value(text, extra) for text in pieces)
     kept = {name: kept_column(columns[name]) if whole else _sample(columns[name]) for name in names}
-    texts = [*pieces, weights] if isinstance(weights, str) else pieces
-    used = {token.text.strip("`") for text in texts for token in tokenize(text)}
+    used = words(*pieces, weights) if isinstance(weights, str) else words(*pieces)
     return Recipe(
         TrainingColumns(kept, whole),
         whole,
@@ -263,9 +257,9 @@ def recipe_of_columns(
         How often each row of the columns counts, where functions look at whole columns; None where none does.
     reference : ReferenceData
     """
-    names = columns_in(evaluated_pieces(formula), columns)
-    texts = evaluated_pieces(formula) if weights is None else [*evaluated_pieces(formula), weights]
-    used = {token.text.strip("`") for text in texts for token in tokenize(text)}
+    names = columns_in(formula.evaluated, columns)
+    texts = formula.evaluated if weights is None else [*formula.evaluated, weights]
+    used = words(*texts)
     return Recipe(
         {name: columns[name] for name in names},
         frequency is not None,
@@ -305,20 +299,25 @@ def _sample(series: pd.Series) -> pd.Series | Column:
     dtype = series.dtype
     if isinstance(dtype, np.dtype) and dtype.kind in "iuf":
         return Column("number", series.to_numpy()[:_SAMPLE].astype(float))
-    return series.iloc[:_SAMPLE].copy() if pd.api.types.is_numeric_dtype(dtype) else kept_column(series)
+    numeric = not isinstance(dtype, pd.CategoricalDtype) and pd.api.types.is_numeric_dtype(dtype)
+    return series.iloc[:_SAMPLE].copy() if numeric else kept_column(series)
 
 
 def columns_in(pieces: Sequence[str], columns: Mapping[str, Any]) -> list[str]:
     """Names of the columns that some texts use."""
-    found: dict[str, None] = {}
-    for text in pieces:
-        tokens = tokenize(text)
-        for i, token in enumerate(tokens):
-            following = tokens[i + 1].text if i + 1 < len(tokens) else ""
-            name = token.text.strip("`")
-            if token.kind in ("name", "quoted") and following not in ("(", "=") and name in columns:
-                found[name] = None
-    return list(found)
+    return list(dict.fromkeys(name for text in pieces for name in _names(text) if name in columns))
+
+
+@lru_cache(maxsize=1024)
+def _names(text: str) -> tuple[str, ...]:
+    """Names in a text that are not those of functions or of their arguments."""
+    tokens = tokenize(text)
+    following = [*(token.text for token in tokens[1:]), ""]
+    return tuple(
+        token.text.strip("`")
+        for token, after in zip(tokens, following, strict=False)
+        if token.kind in ("name", "quoted") and after not in ("(", "=")
+    )
 
 
 def _value_by_value(text: str, namespace: Mapping[str, Any]) -> bool:
@@ -364,7 +363,7 @@ def training_evaluator(recipe: Recipe, formula: Formula) -> Evaluator:
     """
     rows = None if recipe.whole else max([1, *(c.values.shape[0] for c in recipe.columns.values())])
     columns = {name: column.series(rows) for name, column in recipe.columns.items()} or {"": pd.Series([0.0])}
-    own = any("own" in called(text, recipe.namespace) for text in evaluated_pieces(formula))
+    own = any("own" in called(text, recipe.namespace) for text in formula.evaluated)
     counts = recipe.frequency
     if counts is not None and own:
         check_copies(counts)
@@ -386,7 +385,7 @@ def _check_state_is_kept(
     """Evaluate some of the rows alone: they must come out as they did among all others."""
     n = evaluator.n
     offsets = set(formula.offsets)
-    for text in evaluated_pieces(formula):
+    for text in formula.evaluated:
         if "own" not in called(text, recipe.namespace):
             continue
         for chosen in (np.array([n - 1]), np.arange(0, n, 3)):

@@ -171,16 +171,18 @@ def check_columns(
     # The columns of one factor are independent, whatever else is in the model.
     least = max([0, *(widths[term[0]].independent for term in terms if len(term) == 1)])
     largest = terms[max(range(len(terms)), key=counts.__getitem__)]
-    words = _words(largest, widths, shown or {})
     total = constant + sum(counts)
-    if observations is not None and least >= observations:
+    many = total > MOST_COLUMNS or (total > FREE_COLUMNS and total * rows > MOST_ENTRIES)
+    too_many = observations is not None and least >= observations
+    words = _words(largest, widths, shown or {}) if many or too_many else ""
+    if too_many:
         raise DesignError(
             f"{observations} complete row(s) are not enough for {total:,} fixed effects: nothing is left to estimate "
             f"variances from. The largest term is {words}. Use fewer predictors or more data. (Text and categorical "
             "columns take one column per level: was a column of numbers read as text, or is it a grouping factor, "
             "which belongs right of a bar: (1 | group)?)"
         )
-    if total > MOST_COLUMNS or (total > FREE_COLUMNS and total * rows > MOST_ENTRIES):
+    if many:
         raise DesignError(
             f"The formula asks for {total:,} columns of {rows:,} rows, {8e-9 * total * rows:,.1f} GB (limits: "
             f"{MOST_COLUMNS:,} columns, {8e-9 * MOST_ENTRIES:.1f} GB). The largest term is {words}. A factor with that "

@@ -36,9 +36,9 @@ _READERS = {
     ".sas7bdat": "read_sas",
     ".json": "read_json",
 }
-# An index does not change, and views of it are known as such. No more than so many labels are remembered.
-_last: tuple[pd.Index | None, list[Any]] = (None, [])
-_REMEMBERED = 1_000
+# An index does not change, and views of it are known as such. So many are remembered, with no more labels than that.
+_recent: tuple[tuple[pd.Index, tuple[Any, ...], pd.Index], ...] = ()
+_INDEXES, _REMEMBERED = 8, 1_000
 # Whole numbers up to here are doubles.
 _EXACT = 2**53
 _TABLES = "a pandas, polars or pyarrow table"
@@ -61,7 +61,7 @@ def open_table(data: Any) -> tuple[Table, list[str]]:
     """
     table: Table
     if isinstance(data, pd.DataFrame):
-        given = _labels(data.columns)
+        given = labels_of(data.columns)
         names = [str(name) for name in given]
         table = data if all(isinstance(name, str) for name in given) else _renamed(data, names)
     else:
@@ -82,15 +82,22 @@ def open_table(data: Any) -> tuple[Table, list[str]]:
     return table, names
 
 
-def _labels(columns: pd.Index) -> list[Any]:
-    """Labels of columns, which take their time where Arrow has them; those of the last table are remembered."""
-    global _last
-    known, labels = _last
-    if SHARED or not columns.is_(known):
-        labels = columns.tolist()
-        if len(labels) <= _REMEMBERED:
-            _last = columns, labels
-    return labels
+def labels_of(index: pd.Index) -> Sequence[Any]:
+    """Labels of columns or of levels, which take their time where Arrow has them; those of the last are remembered."""
+    return _as_objects(index)[0] if isinstance(index.dtype, pd.StringDtype) else index.tolist()
+
+
+def _as_objects(index: pd.Index) -> tuple[Sequence[Any], pd.Index]:
+    """Labels of an index of text, and an index of them as Python's objects."""
+    global _recent
+    for known, labels, objects in _recent:
+        if index.is_(known):
+            return labels, objects
+    labels = tuple(index.tolist())
+    objects = pd.Index(labels, dtype=object, name=index.name)
+    if len(labels) <= _REMEMBERED:
+        _recent = ((index, labels, objects), *_recent[: _INDEXES - 1])
+    return labels, objects
 
 
 def kept_column(series: pd.Series) -> pd.Series:
@@ -100,8 +107,14 @@ def kept_column(series: pd.Series) -> pd.Series:
 
 def kept_table(data: Any) -> Any:
     """A table to be kept, in which nothing changes when the user's own is changed."""
-    # Without attrs, which pandas would copy along with every column.
-    return pd.DataFrame(data, copy=SHARED) if isinstance(data, pd.DataFrame) else data
+    if not isinstance(data, pd.DataFrame):
+        return data
+    # Without attrs, which pandas would copy along with every column; and it looks at the label of every column taken.
+    plain = type(data) is pd.DataFrame and not data.attrs
+    kept = data.copy(deep=SHARED) if plain else pd.DataFrame(data, copy=SHARED)
+    if isinstance(data.columns.dtype, pd.StringDtype):
+        kept.columns = _as_objects(data.columns)[1]
+    return kept
 
 
 def _renamed(data: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:

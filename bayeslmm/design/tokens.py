@@ -98,6 +98,18 @@ def tokenize(formula: str) -> tuple[Token, ...]:
     return tuple(tokens)
 
 
+@lru_cache(maxsize=1024)
+def words(*texts: str) -> frozenset[str]:
+    """Texts of all tokens, without backquotes.
+
+    Examples
+    --------
+    >>> sorted(words("`a b` * x", "y"))
+    ['*', 'a b', 'x', 'y']
+    """
+    return frozenset(token.text.strip("`") for text in texts for token in tokenize(text))
+
+
 def alone_behind_others(tokens: Sequence[Token], i: int) -> bool:
     """Whether token i is an argument of a call by itself, and not the first one.
 

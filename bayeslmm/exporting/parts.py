@@ -16,7 +16,7 @@ from bayeslmm.design.design import Design, RandomTerm
 from bayeslmm.design.expressions import Call, Chain, Name, Node, parse_expression, walk
 from bayeslmm.design.formula import Bar, parse_formula
 from bayeslmm.design.functions import VALUES, is_value
-from bayeslmm.design.recipe import Recipe, columns_in, evaluated_pieces
+from bayeslmm.design.recipe import Recipe, columns_in
 from bayeslmm.design.tokens import tokenize
 from bayeslmm.errors import ArgumentError
 from bayeslmm.exporting.residuals import WrittenResidual, written_residual
@@ -206,7 +206,7 @@ def model_parts(design: Design, package: str, reml: bool, data: str) -> ModelPar
         intercept=intercept,
         offsets=tuple(map(parse_expression, formula.offsets)),
         random=random,
-        factors=_factors(recipe, columns_in(evaluated_pieces(formula), recipe.columns)),
+        factors=_factors(recipe, columns_in(formula.evaluated, recipe.columns)),
         weights=weights,
         given_weights=given,
         known=design.sigma is not None,

@@ -18,6 +18,9 @@ one that they cannot be below are pooled with it, the smallest first (Thompson 1
 
 from __future__ import annotations
 
+import math
+from itertools import pairwise
+
 import numpy as np
 
 from bayeslmm.likelihood.level_sums import LevelSums
@@ -51,7 +54,7 @@ def _one_factor(s: LevelSums, reml: bool) -> list[FloatArray] | None:
         return None
     effects = s.E[..., -1] - s.E[..., -1].sum(axis=0) / J
     products, within = effects.T @ effects, float(s.D[-1, -1])
-    if not within > _RESIDUAL * (within + float(np.trace(products))):
+    if not within > _RESIDUAL * (within + sum(products.diagonal().tolist())):
         return None
     values, vectors = direct.eigenvectors(products)
     ratios = _ratios([within, *values.tolist()], [f, *[k] * c], [0] * (c + 1))
@@ -61,14 +64,14 @@ def _one_factor(s: LevelSums, reml: bool) -> list[FloatArray] | None:
 def _spanned(s: LevelSums) -> bool:
     """Whether the fixed effects are the same in each level, and span all that is random."""
     c, p, first = s.E.shape[1], s.p, s.R[0]
-    size = np.abs(first).max()
+    size = direct.largest(first)
     X, within = s.E[..., :-1], s.D[:-1, :-1]
-    if p < c or first.diagonal().min() <= _NOTHING * size or not _same(X, max(np.abs(X[0]).max(), size)):
+    if p < c or first.diagonal().min() <= _NOTHING * size or not _same(X, max(direct.largest(X[0]), size)):
         return False
     # Within levels nothing may be left of as many columns as there are effects; nor may y, which has X taken out.
-    total = float(np.trace(within)) + len(X) * float((X[0] * X[0]).sum())
+    total = sum(within.diagonal().tolist()) + len(X) * direct.squares(X[0].reshape(-1))
     rest = direct.eigenvalues(within)[:c] if p > c else np.abs(within)
-    left = np.abs(s.D[:-1, -1]).max()
+    left = direct.largest(s.D[:-1, -1])
     return bool(rest.max() <= _NOTHING * total and left <= _SAME * np.sqrt(total * max(float(s.D[-1, -1]), 0.0)))
 
 
@@ -80,28 +83,32 @@ def _intercepts(s: LevelSums) -> list[FloatArray] | None:
     own, rest = s.R[0, 0, 0], s.D + flat.T @ flat
     spans = [span for _, span in s.frame.trailing_spans]
     products = [own * flat, *(rest[span] for span in spans)]
-    rows = np.array([float(own**2), *(rest[span.start, span.start] for span in spans)])
-    square, fixed = float(rest[-1, -1]), slice(q2, -1)
-    unexplained = np.abs(rest[fixed, -1]).max() <= _SAME * np.sqrt(np.diagonal(rest)[fixed].max() * square)
-    alike = [np.diagonal(rest)[span, None] for span in spans] + [table[:, fixed] for table in products]
+    diagonal, fixed = rest.diagonal(), slice(q2, -1)
+    rows = [float(own**2), *(float(diagonal[span.start]) for span in spans)]
+    square = float(diagonal[-1])
+    unexplained = direct.largest(rest[fixed, -1]) <= _SAME * math.sqrt(diagonal[fixed].max() * square)
+    alike = [diagonal[span, None] for span in spans] + [table[:, fixed] for table in products]
     if not unexplained or not all(_same(table, s.n) for table in alike):
         return None
     before = _before(s, products, rows, spans)
     if before is None:
         return None
-    total = np.array([float(table[:, -1] @ table[:, -1]) for table in products]) / rows
-    levels = np.array([len(table) for table in products])
-    nested = before[-1] > 0
-    squares = total - np.append(total[1:], 0.0) if nested else total
-    k = levels - (np.append(levels[1:], 1) if nested else 1)
-    within, f = square - float(squares.sum()), s.n - s.p - int(k.sum())
-    if k.min() < 1 or f < 1 or not within > _RESIDUAL * square:
+    squares = [float(table[:, -1] @ table[:, -1]) / size for table, size in zip(products, rows, strict=True)]
+    k = [len(table) for table in products]
+    if before[-1] > 0:
+        # Each less what the factor that it is nested in has of it.
+        squares = [own - outer for own, outer in pairwise([*squares, 0.0])]
+        k = [own - outer for own, outer in pairwise([*k, 1])]
+    else:
+        k = [levels - 1 for levels in k]
+    within, f = square - sum(squares), s.n - s.p - sum(k)
+    if min(k) < 1 or f < 1 or not within > _RESIDUAL * square:
         return None
-    ratios = _ratios([within, *squares.tolist()], [f, *k.tolist()], before)
-    return [np.full((1, 1), root) for root in np.sqrt(ratios / rows)]
+    ratios = _ratios([within, *squares], [f, *k], before)
+    return [np.array([[math.sqrt(ratio / size)]]) for ratio, size in zip(ratios, rows, strict=True)]
 
 
-def _before(s: LevelSums, products: list[FloatArray], rows: FloatArray, spans: list[slice]) -> list[int] | None:
+def _before(s: LevelSums, products: list[FloatArray], rows: list[float], spans: list[slice]) -> list[int] | None:
     """The mean square that each cannot be below, 0 being the residual's: of crossed factors that, in a chain the last.
 
     None for factors that are neither all crossed in equal cells nor each nested in the next.
@@ -111,25 +118,23 @@ def _before(s: LevelSums, products: list[FloatArray], rows: FloatArray, spans: l
     if all(_same(table.reshape(-1, 1), s.n) for table in tables.values()):
         return [0] * (len(products) + 1)
     # A level that lies in one level of another factor has all its rows there.
-    nested = all(np.abs(table.max(axis=1) - rows[i]).max() <= _SAME * s.n for (i, _), table in tables.items())
+    nested = all(direct.largest(table.max(axis=1) - rows[i]) <= _SAME * s.n for (i, _), table in tables.items())
     return [0, *factors] if nested else None
 
 
 def _same(rows: FloatArray, size: float) -> bool:
     """Whether all rows of a table are the same, but for rounding."""
-    return bool(np.abs(rows - rows[0]).max(initial=0.0) <= _SAME * size)
+    return direct.largest(rows - rows[0]) <= _SAME * size
 
 
-def _ratios(squares: list[float], k: list[int], before: list[int]) -> FloatArray:
-    """By how much mean squares exceed the ones before them, in units of the first, after pooling: (S - 1,)."""
-    owner = list(range(len(squares)))
-
-    def mean(i: int) -> float:
-        return squares[owner[i]] / k[owner[i]]
-
-    while violators := [i for i in range(1, len(owner)) if owner[i] == i and mean(i) <= mean(before[i])]:
-        lowest = min(violators, key=mean)
+def _ratios(squares: list[float], k: list[int], before: list[int]) -> list[float]:
+    """By how much mean squares exceed the ones before them, in units of the first, after pooling: S - 1 numbers."""
+    places, owner = range(1, len(squares)), list(range(len(squares)))
+    mean = [own / count for own, count in zip(squares, k, strict=True)]
+    while violators := [i for i in places if owner[i] == i and mean[i] <= mean[before[i]]]:
+        lowest = min(violators, key=mean.__getitem__)
         pool = owner[before[lowest]]
         squares[pool], k[pool] = squares[pool] + squares[lowest], k[pool] + k[lowest]
         owner = [pool if own == lowest else own for own in owner]
-    return np.array([(mean(i) - mean(before[i])) / mean(0) for i in range(1, len(owner))])
+        mean = [squares[own] / k[own] for own in owner]
+    return [(mean[i] - mean[before[i]]) / mean[0] for i in places]

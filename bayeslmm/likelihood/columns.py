@@ -8,7 +8,9 @@ orthogonalised first and every result is mapped back.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -66,6 +68,34 @@ class Basis:
         return direct.log_abs_det(self.transform)
 
 
+class ScaledColumns(NamedTuple):
+    """Columns before any rotation.
+
+    Attributes
+    ----------
+    rows : FloatArray, shape (c, n)
+        Centred beside a constant column and scaled, one row per column.
+    transform : FloatArray, shape (c, c)
+        Change of basis so far.
+    constant : int or None
+        Position of the constant column.
+    gram : FloatArray, shape (c, c)
+        Their products over n.
+    good : bool
+        Whether they are well conditioned as they are.
+    """
+
+    rows: FloatArray
+    transform: FloatArray
+    constant: int | None
+    gram: FloatArray
+    good: bool
+
+
+# What is known of columns of ones needs no scaling.
+type Known = dict[int, ScaledColumns | Basis]
+
+
 def rescale(columns: FloatArray, weights: FloatArray | None) -> Basis:
     """Divide each column by its weighted root mean square (the only change a diagonal covariance allows)."""
     rows = np.array(columns.T, order="C")
@@ -73,7 +103,9 @@ def rescale(columns: FloatArray, weights: FloatArray | None) -> Basis:
     return Basis((rows / scale[:, None]).T, np.diag(1.0 / scale))
 
 
-def orthogonalise(columns: FloatArray, weights: FloatArray | None, rotate: bool = True) -> Basis:
+def orthogonalise(
+    columns: FloatArray, weights: FloatArray | None, rotate: bool = True, known: Known | None = None
+) -> Basis:
     """Centre (where a constant column allows it), scale and orthogonalise columns.
 
     Parameters
@@ -84,34 +116,55 @@ def orthogonalise(columns: FloatArray, weights: FloatArray | None, rotate: bool 
         Precision weights that define the inner product.
     rotate : bool
         Whether the columns are to be orthogonal even if they are well conditioned as they are.
+    known : dict, optional
+        Columns that were seen before, by the id of their array; a design often has the same as fixed and random ones.
 
     Returns
     -------
     Basis
         With ``columns' W columns`` close to ``n I`` if rotated; only rescaled if the columns are linearly dependent.
     """
-    n, c = columns.shape
+    c = columns.shape[1]
     if c == 0:
         return Basis(columns, np.eye(0), good=True)
-    # One row per column: every pass over the data then runs through memory in order.
-    rows = np.array(columns.T, order="C")
-    constant = next((k for k, row in enumerate(rows) if _is_constant(row)), None)
-    if c == 1 and weights is None and constant is not None and rows[0, 0] == 1.0:
-        return Basis(rows.T, np.eye(1), (0, 1.0), good=True)
-    transform = _centre(rows, constant, weights)
-    scale = _root_mean_square(rows, weights)
-    rows /= scale[:, None]
-    transform = transform / scale
-    gram = (rows @ rows.T if weights is None else (rows * weights) @ rows.T) / n
-    smallest = float(gram[0, 0] if c == 1 else direct.eigenvalues(gram)[0])
-    if smallest < GRAM_GOOD or (rotate and c > 1):
-        upper = _triangular_factor(rows, gram, smallest, weights)
+    known = {} if known is None else known
+    if id(columns) not in known:
+        ones = c == 1 and weights is None and columns[0, 0] == 1.0 and _is_constant(columns[:, 0])
+        known[id(columns)] = Basis(columns, np.eye(1), (0, 1.0), good=True) if ones else _scaled(columns, weights)
+    found = known[id(columns)]
+    if isinstance(found, Basis):
+        return found
+    rows, transform, constant, gram, good = found
+    if not good or (rotate and c > 1):
+        upper = _triangular_factor(rows, gram, good, weights)
         if upper is None:
             return rescale(columns, weights)
         inverse = direct.triangular_inverse(upper)
         rows, transform = inverse.T @ rows, transform @ inverse
-    known = None if constant is None else (constant, float(columns[0, constant]))
-    return Basis(rows.T, transform, known, smallest > GRAM_GOOD or rotate)
+    one = None if constant is None else (constant, float(columns[0, constant]))
+    return Basis(rows.T, transform, one, good or rotate)
+
+
+def _scaled(columns: FloatArray, weights: FloatArray | None) -> ScaledColumns:
+    n, c = columns.shape
+    # One row per column: every pass over the data then runs through memory in order.
+    rows = np.array(columns.T, order="C")
+    constant = next((k for k, row in enumerate(rows) if _is_constant(row)), None)
+    shift = _centre(rows, constant, weights)
+    scale = _root_mean_square(rows, weights)
+    rows /= scale[:, None]
+    transform = np.zeros((c, c))
+    if constant is not None:
+        transform[constant] = shift / scale
+    transform.reshape(-1)[:: c + 1] = 1.0 / scale
+    gram = (rows @ rows.T if weights is None else (rows * weights) @ rows.T) / n
+    return ScaledColumns(rows, transform, constant, gram, _has_eigenvalues_above(gram, GRAM_GOOD))
+
+
+def _has_eigenvalues_above(gram: FloatArray, least: float) -> bool:
+    shifted = gram.copy()
+    shifted.reshape(-1)[:: len(gram) + 1] -= least
+    return direct.is_definite(shifted)
 
 
 def _is_constant(row: FloatArray) -> bool:
@@ -120,27 +173,29 @@ def _is_constant(row: FloatArray) -> bool:
 
 
 def _centre(rows: FloatArray, constant: int | None, weights: FloatArray | None) -> FloatArray:
-    """Subtract the means from the other rows, in place, if one is constant; the change of basis."""
-    c = rows.shape[0]
-    shift = np.eye(c)
-    if constant is None or c == 1:
-        return shift
-    for k in range(c):
-        if k != constant:
-            mean = (
-                float(rows[k].sum()) / rows.shape[1] if weights is None else float(np.average(rows[k], weights=weights))
-            )
-            rows[k] -= mean
-            shift[constant, k] = -mean / rows[constant, 0]
+    """Subtract the means from the other rows, in place, if one is constant; how often that was added to each (c,)."""
+    shift = np.zeros(len(rows))
+    if constant is not None:
+        value = float(rows[constant, 0])
+        for k, row in enumerate(rows):
+            if k != constant:
+                mean = float(row.sum()) / row.size if weights is None else float(np.average(row, weights=weights))
+                row -= mean
+                shift[k] = -mean / value
     return shift
 
 
 def _root_mean_square(rows: FloatArray, weights: FloatArray | None) -> FloatArray:
     """Per row; 1 where it is zero."""
-    with np.errstate(over="ignore", under="ignore"):
-        squares = np.array([row @ (row if weights is None else row * weights) for row in rows]) / rows.shape[1]
-    if all(_SQUARES[0] < square < _SQUARES[1] for square in squares.tolist()):
-        return np.asarray(np.sqrt(squares))
+    if weights is None:
+        # This says nothing of overflow.
+        means = [float(np.vdot(row, row)) / row.size for row in rows]
+    else:
+        with np.errstate(over="ignore", under="ignore"):
+            means = [float(np.vdot(row, row * weights)) / row.size for row in rows]
+    if all(_SQUARES[0] < mean < _SQUARES[1] for mean in means):
+        return np.array([math.sqrt(mean) for mean in means])
+    squares = np.array(means)
     out_of_range = ~((squares > _SQUARES[0]) & (squares < _SQUARES[1]))
     if out_of_range.any():
         size = np.abs(rows).max(axis=1, initial=0.0)
@@ -150,11 +205,9 @@ def _root_mean_square(rows: FloatArray, weights: FloatArray | None) -> FloatArra
     return np.where(squares > 0, np.sqrt(squares), 1.0)
 
 
-def _triangular_factor(
-    rows: FloatArray, gram: FloatArray, smallest: float, weights: FloatArray | None
-) -> FloatArray | None:
+def _triangular_factor(rows: FloatArray, gram: FloatArray, good: bool, weights: FloatArray | None) -> FloatArray | None:
     """Upper R with ``R'R = gram``, or None if the columns are dependent."""
-    if smallest > GRAM_OK:
+    if good or _has_eigenvalues_above(gram, GRAM_OK):
         return direct.cholesky(gram).T
     c, n = rows.shape
     weighted = rows.T if weights is None else (rows * np.sqrt(weights)).T

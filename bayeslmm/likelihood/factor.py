@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 _CHUNK = 8_000_000
 # The same where levels are taken together, whose many passes need a cache (about 1 MB), and points that pay for a call.
 _CACHED, _FEWEST_TOGETHER = 120_000, 64
+# Levels with one effect and the same columns that one evaluation goes over rather than over their moments.
+_FEW_LEVELS = 64
 
 
 @dataclass(frozen=True)
@@ -49,8 +51,8 @@ class Factor:
     total : FloatArray, shape (K,)
         Sum of squares before the fit is subtracted; what it exceeds r2 by is lost in digits.
     first : tuple of FloatArray or None
-        Cholesky factors (K, J, c, c) and ``L^-1 E`` (K, J, c, m) of the first block, kept for derivatives at a
-        single point, or asked for.
+        Cholesky factors (K, J, c, c), or (K, 1, c, c) of levels that share one, and ``L^-1 E`` (K, J, c, m) of the
+        first block, kept for derivatives at a single point, or asked for.
     hierarchy : tuple or None
         The same for cross-products stored as a hierarchy.
     replicated : bool
@@ -195,8 +197,9 @@ def _evaluate(
     residual = _residual(s, factors[1:], solution, combination)
     if moved is not None:
         solution[:, :q2] += moved
-    logs = 2.0 * np.log(np.diagonal(chol, axis1=1, axis2=2))
-    log_det = log_det + logs[:, :q2].sum(-1)
+    logs = 2.0 * np.log(chol.diagonal(axis1=1, axis2=2))
+    if q2:
+        log_det = log_det + logs[:, :q2].sum(-1)
     log_det_fixed = logs[:, q2 : q2 + p].sum(-1) + s.frame.log_det_fixed
     return Factor(
         log_det, log_det_fixed, r2, trailing, chol, solution, residual, total, first, replicated=replicates is not None
@@ -206,8 +209,8 @@ def _evaluate(
 def _residual(
     s: LevelSums, factors: Sequence[FloatArray], solution: FloatArray, combination: FloatArray | None
 ) -> FloatArray:
-    out = np.ones((solution.shape[0], solution.shape[1] + 1))
-    out[:, :-1] = -solution
+    out = np.empty((solution.shape[0], solution.shape[1] + 1))
+    out[:, :-1], out[:, -1] = -solution, 1.0
     if s.q_trailing:
         out[:, :-1] = apply_lambda(s.frame, factors, out[:, :-1, None], transposed=False)[..., 0]
     if combination is not None:
@@ -286,10 +289,12 @@ def eliminate_first(
     s: LevelSums, T: FloatArray, replicates: Replicates | None = None, keep: bool = False
 ) -> tuple[FloatArray, FloatArray, tuple[FloatArray, FloatArray] | None]:
     """Eliminate the first block: log determinant (K,), trailing cross-products (K, m, m), and its factors."""
-    # A single point of a vector-valued block is evaluated without forming inverses, for the last digits.
+    # A single point of a vector-valued block is evaluated without forming inverses, for the last digits; and of few
+    # levels, of which moments take longer.
     points, c = T.shape[0], T.shape[-1]
+    one = points == 1 and replicates is None and s.R.ndim == 3
     # Sums with levels of their own at every point have one more axis.
-    if points == 1 and c > 1 and replicates is None and s.R.ndim == 3 and s.alike and not s.unlike:
+    if one and (c > 1 or 0 < c * s.R.shape[0] <= _FEW_LEVELS) and s.alike and not s.unlike:
         return _eliminate_alike(s, T[0])
     if s.moments is not None and replicates is None and (c == 1 or points > 1):
         return *_eliminate_moments(s.moments, s.D, T), None
@@ -323,8 +328,10 @@ def _eliminate_alike(s: LevelSums, T: FloatArray) -> tuple[FloatArray, FloatArra
         raise np.linalg.LinAlgError("the matrix of a level is not positive definite")
     half = small.solve_lower(lower[None], s.E)
     flat = half.reshape(J * c, m)
+    trailing = flat.T @ flat
+    trailing += s.D
     log_det = np.array([J * 2.0 * float(np.log(lower.diagonal()).sum())])
-    return log_det, (s.D + flat.T @ flat)[None], (np.broadcast_to(lower, (1, J, c, c)), half[None])
+    return log_det, trailing[None], (lower[None, None], half[None])
 
 
 def _eliminate_moments(moments: Moments, D: FloatArray, T: FloatArray) -> tuple[FloatArray, FloatArray]:
@@ -367,6 +374,11 @@ def _multiply_lambda(
     s: LevelSums, factors: Sequence[FloatArray], joint: FloatArray, right: FloatArray
 ) -> tuple[FloatArray, FloatArray]:
     """``Lambda' S Lambda + I`` on the rows and columns of the trailing random effects."""
+    if all(block.size == 1 for block in s.frame.trailing_blocks):
+        scale = np.ones(right.shape)
+        for (_, span), T in zip(s.frame.trailing_spans, factors, strict=True):
+            scale[:, span] = T[:, 0]
+        return small.add_identity(joint * scale[:, :, None] * scale[:, None], s.q_trailing), right * scale
     joint = apply_lambda(s.frame, factors, joint)
     joint = small.transpose(apply_lambda(s.frame, factors, small.transpose(joint)))
     right = apply_lambda(s.frame, factors, right[..., None])[..., 0]

@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import accumulate, pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -21,7 +20,7 @@ from bayeslmm.design.design import Design, RandomTerm
 from bayeslmm.design.dominant import ordinary_weights
 from bayeslmm.design.grouping import Grouping
 from bayeslmm.equality import by_value
-from bayeslmm.likelihood.columns import Basis, orthogonalise, rescale
+from bayeslmm.likelihood.columns import Basis, Known, orthogonalise, rescale
 from bayeslmm.likelihood.structure import Elimination, plan
 from bayeslmm.types import FloatArray, IntArray
 
@@ -106,13 +105,14 @@ class Frame:
     @cached_property
     def terms(self) -> tuple[TermPlace, ...]:
         """Every term, block by block: the order of the internal vectors."""
-        order = [term for block in self.blocks for term in block.terms]
-        entries = iter(_side_by_side([len(self.structures[term].rows) for term in order]))
-        return tuple(
-            TermPlace(b, columns, term, next(entries), self.structures[term])
-            for b, block in enumerate(self.blocks)
-            for term, columns in zip(block.terms, block.slices, strict=True)
-        )
+        places, start = list[TermPlace](), 0
+        for b, block in enumerate(self.blocks):
+            for term, columns in zip(block.terms, block.slices, strict=True):
+                structure = self.structures[term]
+                end = start + len(structure.rows)
+                places.append(TermPlace(b, columns, term, slice(start, end), structure))
+                start = end
+        return tuple(places)
 
     @cached_property
     def trailing_blocks(self) -> tuple[Block, ...]:
@@ -172,12 +172,23 @@ class Frame:
 
 
 def _side_by_side(sizes: Sequence[int]) -> tuple[slice, ...]:
-    ends = accumulate(sizes, initial=0)
-    return tuple(slice(a, b) for a, b in pairwise(ends))
+    places, start = list[slice](), 0
+    for size in sizes:
+        places.append(slice(start, start + size))
+        start += size
+    return tuple(places)
 
 
-def choose_blocks(design: Design) -> tuple[Elimination, tuple[Block, ...], list[FloatArray]]:
+def choose_blocks(
+    design: Design, known: Known | None = None
+) -> tuple[Elimination, tuple[Block, ...], list[FloatArray]]:
     """Merge the terms of each grouping factor and put the blocks into the order of elimination.
+
+    Parameters
+    ----------
+    design : Design
+    known : dict, optional
+        As of `orthogonalise`, of columns under the weights of this design.
 
     Returns
     -------
@@ -191,7 +202,7 @@ def choose_blocks(design: Design) -> tuple[Elimination, tuple[Block, ...], list[
     built: list[tuple[Block, FloatArray]] = []
     for grouping in design.groupings.values():
         members = [i for i, term in enumerate(design.terms) if term.group == grouping.name]
-        bases = [_term_basis(design.terms[i], mean_weights(design)) for i in members]
+        bases = [_term_basis(design.terms[i], mean_weights(design), known) for i in members]
         slices = _side_by_side([basis.columns.shape[1] for basis in bases])
         transform = bases[0].transform if len(bases) == 1 else block_diag(*(basis.transform for basis in bases))
         block = Block(grouping, tuple(members), slices, transform)
@@ -207,14 +218,15 @@ def no_effects(n: int) -> Block:
     return Block(Grouping("", np.zeros(n, dtype=np.int64), ("",)), (), (), np.empty((0, 0)))
 
 
-def _term_basis(term: RandomTerm, weights: FloatArray | None) -> Basis:
-    change = orthogonalise if term.structure.basis_free else rescale
-    return change(term.Z, weights)
+def _term_basis(term: RandomTerm, weights: FloatArray | None, known: Known | None) -> Basis:
+    if term.structure.basis_free:
+        return orthogonalise(term.Z, weights, known=known)
+    return rescale(term.Z, weights)
 
 
 def mean_weights(design: Design) -> FloatArray | None:
     """Weights of the rows under which a mean over rows is one over observations."""
-    weights = ordinary_weights(design)
+    weights = None if design.weights is None else ordinary_weights(design)
     if design.frequency is None:
         return weights
     counts = design.frequency if weights is None else design.frequency * weights

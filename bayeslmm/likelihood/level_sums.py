@@ -15,6 +15,7 @@ import numpy as np
 
 from bayeslmm.likelihood.frame import Block, Frame
 from bayeslmm.likelihood.packed_pairs import PackedPairs
+from bayeslmm.numerics import direct
 from bayeslmm.types import FloatArray, IntArray
 
 # Levels are taken together by their R up to this many kinds; beyond `_MANY` levels that has to save something.
@@ -108,9 +109,11 @@ class LevelSums:
     def alike(self) -> bool:
         """Whether all levels have the same columns of the first block, but for rounding."""
         first = self.R[0]
-        if np.abs(self.R[-1] - first).max(initial=0.0) > _ROUNDING * (size := np.abs(first).max(initial=0.0)):
+        size = direct.largest(first)
+        # Of many levels one tells of most that are not.
+        if len(self.R) > _MANY and direct.largest(self.R[-1] - first) > _ROUNDING * size:
             return False
-        return bool(np.abs(self.R - first).max(initial=0.0) <= _ROUNDING * size)
+        return direct.largest(self.R - first) <= _ROUNDING * size
 
     @cached_property
     def moments(self) -> Moments | None:
@@ -129,7 +132,7 @@ class LevelSums:
         if kinds > _KINDS or kinds * c * m > max(8 * J, 64) or (J > _MANY and kinds > J / 4):
             return None
         counts = np.array([J]) if which is None else np.bincount(which)
-        sums = np.zeros((kinds, c, c, m, m))
+        sums = np.empty((kinds, c, c, m, m))
         parts = [self.E]
         if which is not None and kinds > 1:
             parts = np.split(self.E[np.argsort(which, kind="stable")], np.cumsum(counts)[:-1])
@@ -168,7 +171,10 @@ class LevelSums:
 def unlike(R: FloatArray) -> bool:
     """Whether the rows of factors (J, c, c) differ so much in size that rounding of some hides others."""
     sizes = np.abs(R).max(axis=2, initial=0.0)
-    return bool(sizes.max(initial=0.0) > _ALIKE * sizes.min(where=sizes > 0, initial=np.inf))
+    smallest = sizes.min(initial=np.inf)
+    if not smallest > 0:
+        smallest = sizes.min(where=sizes > 0, initial=np.inf)
+    return bool(sizes.max(initial=0.0) > _ALIKE * smallest)
 
 
 def _distinct(rows: FloatArray) -> tuple[IntArray, IntArray]:

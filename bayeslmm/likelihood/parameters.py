@@ -132,7 +132,7 @@ def frame(cp: CrossProducts, b: int, columns: slice, structure: CovarianceStruct
 
 def internal_factors(cp: CrossProducts, internal: FloatArray) -> list[FloatArray]:
     """Block factors (K, c, c) of K internal vectors (K, k)."""
-    internal = np.atleast_2d(internal)
+    internal = internal[None] if internal.ndim == 1 else internal
     # A block without effects may come first.
     factors = [np.empty((internal.shape[0], 0, 0)) for block in cp.blocks[:1] if not block.terms]
     for b, columns, _, entries, structure in cp.frame.terms:

@@ -18,6 +18,7 @@ from bayeslmm.likelihood.conditional import conditional_means
 from bayeslmm.likelihood.criteria import degrees_of_freedom, over_sigma
 from bayeslmm.likelihood.crossproducts import CrossProducts, SummedDesign
 from bayeslmm.likelihood.factor import Factor
+from bayeslmm.numerics import direct
 from bayeslmm.types import BoolArray, FloatArray
 
 UNIT = float(np.finfo(float).eps)
@@ -91,8 +92,9 @@ def recheck_minimum(cp: SummedDesign, factors: Sequence[FloatArray], reml: bool)
     for block, span in zip(cp.blocks, cp.frame.spans, strict=True):
         J, c = block.n_levels, block.size
         half, u = inverse[:, span].reshape(-1, c), dense.u[span].reshape(J, c)
-        rest = J * np.eye(c) - half.T @ half - scale * (u.T @ u)
-        slopes.append(float(np.abs(rest).max()) / J)
+        rest = half.T @ half + scale * (u.T @ u)
+        rest.reshape(-1)[:: c + 1] -= J
+        slopes.append(direct.largest(rest) / J)
     return dense.value, dense.bound, max(slopes) if math.isfinite(sum(slopes)) else float("inf")
 
 
@@ -112,20 +114,23 @@ def _solved(cp: CrossProducts, columns: FloatArray, y: FloatArray, reml: bool) -
     q = columns.shape[1] - cp.p
     A = columns.T @ columns
     A.reshape(-1)[: q * (len(A) + 1) : len(A) + 1] += 1.0
-    L, failed = lapack.dpotrf(A, lower=1)
+    pivots = A.diagonal().copy()
+    # The transpose is what LAPACK reads without a copy.
+    L, failed = lapack.dpotrf(A.T, lower=1, overwrite_a=1)
     if failed:
         return None
-    residual, solution = y, np.zeros(len(A))
-    for _ in range(1 + _REFINEMENTS):
-        score = residual @ columns
+    solution = lapack.dpotrs(L, np.dot(y, columns), lower=1, overwrite_b=1)[0]
+    residual = y - np.dot(columns, solution)
+    for _ in range(_REFINEMENTS):
+        score = np.dot(residual, columns)
         score[:q] -= solution[:q]
-        solution = solution + lapack.dpotrs(L, score, lower=1)[0]
-        residual = y - columns @ solution
+        solution = solution + lapack.dpotrs(L, score, lower=1, overwrite_b=1)[0]
+        residual = y - np.dot(columns, solution)
     u, nu = solution[:q], degrees_of_freedom(cp, reml)
-    r2 = float(residual @ residual + u @ u)
+    r2 = float(np.dot(residual, residual) + np.dot(u, u))
     logs = 2.0 * np.log(L.diagonal())
     value = _criterion(cp, logs[:q].sum() + (logs[q:].sum() if reml else 0.0), r2, reml)
-    return _Dense(L, u, r2, value, _bound(A, L, y, columns, solution, r2, nu, value))
+    return _Dense(L, u, r2, value, _bound(pivots, L, y, columns, solution, r2, nu, value))
 
 
 def _criterion(cp: CrossProducts, log_det: float, r2: float, reml: bool) -> float:
@@ -178,7 +183,7 @@ def _weighted(cp: SummedDesign, columns: FloatArray, y: FloatArray) -> tuple[Flo
 
 
 def _bound(
-    A: FloatArray,
+    pivots: FloatArray,
     L: FloatArray,
     y: FloatArray,
     columns: FloatArray,
@@ -189,10 +194,10 @@ def _bound(
 ) -> float:
     """Rounding of the pivots, of the residual, and of the value itself."""
     n, m = columns.shape
-    lost = float((np.diagonal(A) / np.diagonal(L) ** 2).sum())
-    largest = max(float(np.abs(y).max()), float(np.abs(columns).max()) * float(np.abs(solution).max()))
-    blurred = largest * np.sqrt(n / max(r2, 1e-300))
-    return float(MARGIN * UNIT * (np.sqrt(n + m) * lost + nu * blurred + abs(value) + n))
+    lost = float((pivots / L.diagonal() ** 2).sum())
+    largest = max(direct.largest(y), direct.largest(columns) * direct.largest(solution))
+    blurred = largest * math.sqrt(n / max(r2, 1e-300))
+    return float(MARGIN * UNIT * (math.sqrt(n + m) * lost + nu * blurred + abs(value) + n))
 
 
 def recheck_residual(

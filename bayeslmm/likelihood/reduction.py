@@ -19,7 +19,7 @@ from scipy.linalg import lapack
 
 from bayeslmm.design.design import Design
 from bayeslmm.design.dominant import heavy_rows
-from bayeslmm.likelihood.columns import Basis, Response, orthogonalise, residualise
+from bayeslmm.likelihood.columns import Basis, Known, Response, orthogonalise, residualise
 from bayeslmm.likelihood.crossproducts import SummedDesign
 from bayeslmm.likelihood.factor import Factor, apply_lambda
 from bayeslmm.likelihood.frame import Block, Frame, choose_blocks, mean_weights
@@ -62,8 +62,9 @@ def cross_products(design: Design) -> SummedDesign:
     Bates, Maechler, Bolker & Walker (2015), J. Stat. Softw. 67(1), sec. 3, for the blocked elimination; the
     between-within split is the one of the analysis of variance.
     """
-    order, blocks, columns = choose_blocks(design)
-    fixed, response = _fixed_part(design, blocks, columns)
+    known: Known = {}
+    order, blocks, columns = choose_blocks(design, known)
+    fixed, response = _fixed_part(design, blocks, columns, known)
     frame = Frame(blocks, order, fixed, tuple(term.structure for term in design.terms))
     return sum_up(design, frame, columns, response, log_weights(design))
 
@@ -137,11 +138,13 @@ def _weigh(rows: FloatArray, root: FloatArray | None) -> FloatArray:
     return rows if root is None else rows * root
 
 
-def _fixed_part(design: Design, blocks: tuple[Block, ...], columns: list[FloatArray]) -> tuple[Basis, Response]:
+def _fixed_part(
+    design: Design, blocks: tuple[Block, ...], columns: list[FloatArray], known: Known
+) -> tuple[Basis, Response]:
     """Coordinates of X, and the response less a fit on it; its spread in the units of sigma."""
     heavy, measure, weights = heavy_rows(design), mean_weights(design), design.row_weights
     if heavy is None or measure is None or weights is None:
-        fixed = orthogonalise(design.X, measure, rotate=False)
+        fixed = orthogonalise(design.X, measure, rotate=False, known=known)
         return fixed, _response(design, fixed)
     y, codes = design.y_less_offset, blocks[0].grouping.codes
     fixed, response = fixed_part(design.X, y, columns[0], codes, heavy, weights, measure)
@@ -159,8 +162,8 @@ def _in_sigma(design: Design, response: Response) -> Response:
 
 def sigma_unit(design: Design) -> float:
     """What sigma is in units of y: the root of the mean weight of an observation, heavy rows left aside."""
-    weights = mean_weights(design)
-    return 1.0 if weights is None or design.weights is None else float(np.sqrt(weights.mean()))
+    weights = None if design.weights is None else mean_weights(design)
+    return 1.0 if weights is None else float(np.sqrt(weights.mean()))
 
 
 def log_weights(design: Design) -> float:
@@ -278,14 +281,17 @@ def fit_within(sums: LevelSums, products: FloatArray, squares: FloatArray) -> tu
         Sums of squares that the fit leaves, digits lost to cancellation included.
     """
     D, E = sums.D[:-1, :-1], sums.E[..., :-1]
-    within = np.diagonal(D)
+    within = D.diagonal()
     # Columns that do not vary within levels leave rounding only.
-    varies = np.flatnonzero(within > _ROUNDING * (within + (E**2).sum(axis=(0, 1))))
+    flat = E.reshape(E.shape[0] * E.shape[1], E.shape[2])
+    between = (flat * flat).sum(axis=0).tolist()
+    varies = [j for j, (w, b) in enumerate(zip(within.tolist(), between, strict=True)) if w > _ROUNDING * (w + b)]
     beta = np.zeros(products.shape)
-    if varies.size:
-        scale = np.sqrt(within[varies])[:, None]
-        scaled = D[np.ix_(varies, varies)] / (scale * scale.T)
-        beta[varies] = np.linalg.lstsq(scaled, products[varies] / scale, rcond=_COLLINEAR)[0] / scale
+    if not varies:
+        return beta, squares
+    scale = np.sqrt(within[varies])[:, None]
+    scaled = D[np.ix_(varies, varies)] / (scale * scale.T)
+    beta[varies] = np.linalg.lstsq(scaled, products[varies] / scale, rcond=_COLLINEAR)[0] / scale
     return beta, squares - (beta * products).sum(axis=0)
 
 

@@ -151,13 +151,19 @@ def solve_lower(lower: FloatArray, b: FloatArray) -> FloatArray:
         x = np.empty((*first.shape[:-1], 2, first.shape[-1]))
         x[..., 0, :], x[..., 1, :] = first, second
         return x
-    x = np.empty((*np.broadcast_shapes(lower.shape[:-2], b.shape[:-2]), *b.shape[-2:]))
+    x = np.empty((*_stacks(lower, b), *b.shape[-2:]))
     for i in range(c):
         row = b[..., i, :]
         for j in range(i):
             row = row - lower[..., i, j, None] * x[..., j, :]
         x[..., i, :] = row / lower[..., i, i, None]
     return x
+
+
+def _stacks(lower: FloatArray, b: FloatArray) -> tuple[int, ...]:
+    """Axes of the stack of both."""
+    one, other = lower.shape[:-2], b.shape[:-2]
+    return other if one in (other, (1,) * len(other)) else np.broadcast_shapes(one, other)
 
 
 def solve_upper(lower: FloatArray, b: FloatArray) -> FloatArray:
@@ -175,7 +181,7 @@ def solve_upper(lower: FloatArray, b: FloatArray) -> FloatArray:
     c = lower.shape[-1]
     if c == 1:
         return np.asarray(b / lower)
-    x = np.empty((*np.broadcast_shapes(lower.shape[:-2], b.shape[:-2]), *b.shape[-2:]))
+    x = np.empty((*_stacks(lower, b), *b.shape[-2:]))
     for i in reversed(range(c)):
         row = b[..., i, :]
         for j in range(i + 1, c):
@@ -222,8 +228,8 @@ def log_det(lower: FloatArray) -> FloatArray:
 
 def add_identity(a: FloatArray, size: int | None = None) -> FloatArray:
     """Add 1 to the diagonal (to its first `size` entries) of every matrix of a stack, in place."""
-    diagonal = np.arange(a.shape[-1] if size is None else size)
-    a[..., diagonal, diagonal] += 1.0
+    diagonal = np.einsum("...ii->...i", a[..., :size, :size])
+    diagonal += 1.0
     return a
 
 

@@ -29,13 +29,12 @@ def _split(frame: Frame, rows: FrameRows) -> tuple[FloatArray, FloatArray, Float
         return R, between, within.T @ within
     q2 = frame.q_trailing
     m = q2 + rows.Xy.shape[1]
-    E = np.empty((n_levels, c, m))
     residual, between = split_columns(Q, rows.Xy, codes, n_levels)
-    E[:, :, q2:] = between
-    D = np.empty((m, m))
-    D[q2:, q2:] = residual.T @ residual
-    if frame.trailing_blocks:
-        _trailing(frame, rows.codes, rows.Z, Q, residual, E, D)
+    if not frame.trailing_blocks:
+        return R, between, residual.T @ residual
+    E, D = np.empty((n_levels, c, m)), np.empty((m, m))
+    E[:, :, q2:], D[q2:, q2:] = between, residual.T @ residual
+    _trailing(frame, rows.codes, rows.Z, Q, residual, E, D)
     return R, E, D
 
 

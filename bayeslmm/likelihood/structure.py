@@ -79,7 +79,7 @@ def plan(
     Elimination
         A single factor is eliminated by itself, and everything else densely, if the rest is small.
     """
-    by_size = sorted(range(len(sizes)), key=lambda i: -sizes[i])
+    by_size = sorted(range(len(sizes)), key=sizes.__getitem__, reverse=True)
     few = sum(sizes) - sizes[by_size[0]] <= DENSE
     if store == "levels" or (store == "auto" and few):
         return Elimination(tuple(by_size), 1, ((),), "levels")

@@ -8,6 +8,8 @@ from bayeslmm.types import FloatArray, IntArray
 
 # A column whose part outside the earlier ones is below this share of its length is rounding noise.
 _DEPENDENT = 1e-12
+# Doubles of columns that are split together: so many stay in the cache.
+_TOGETHER = 20_000
 
 
 def level_sums(codes: IntArray, values: FloatArray, n_levels: int) -> FloatArray:
@@ -85,8 +87,12 @@ def grouped_qr(Z: FloatArray, codes: IntArray, n_levels: int) -> tuple[FloatArra
             R[:, i, j] += projection
         norm = np.sqrt(level_sums(codes, column**2, n_levels)) if j else length
         keep = norm > _DEPENDENT * length
-        R[:, j, j] = np.where(keep, norm, 0.0)
-        np.multiply(column, np.where(keep, 1.0 / np.where(keep, norm, 1.0), 0.0)[codes], out=Q[j])
+        if keep.all():
+            R[:, j, j], scale = norm, 1.0 / norm
+        else:
+            R[:, j, j] = np.where(keep, norm, 0.0)
+            scale = np.where(keep, 1.0 / np.where(keep, norm, 1.0), 0.0)
+        np.multiply(column, scale[codes], out=Q[j])
     return Q.T, R
 
 
@@ -116,6 +122,16 @@ def split_columns(Q: FloatArray, columns: FloatArray, codes: IntArray, n_levels:
     between = np.empty((n_levels, c, columns.shape[1]))
     if not c:
         return columns.copy(), between
+    if 0 < columns.size <= _TOGETHER:
+        rest[:] = columns.T
+        for a in range(c):
+            products = columns.T * Q[:, a]
+            sums = np.array([np.bincount(codes, weights=row, minlength=n_levels) for row in products])
+            between[:, a] = sums.T
+            fit = sums.take(codes, axis=1)
+            fit *= Q[:, a]
+            rest -= fit
+        return rest.T, between
     for k, column in enumerate(columns.T):
         left = column
         for a in range(c):

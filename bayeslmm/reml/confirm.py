@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -65,12 +66,15 @@ class Confirmed:
         By how much the criterion at the estimate may be wrong, or too high, where that is more than rounding.
     told_apart : bool
         Whether the variances are known to be told apart, so that no curvature needs to show it.
+    factors : list of FloatArray or None, each (1, c, c)
+        Internal factors of the blocks there where they are at hand.
     """
 
     result: NewtonResult
     factor: Factor | None = None
     doubt: float = 0.0
     told_apart: bool = False
+    factors: list[FloatArray] | None = None
 
 
 def confirm(criterion: Criterion, result: NewtonResult, starts: FloatArray, max_evaluations: int) -> Confirmed:
@@ -121,12 +125,20 @@ def confirm_only(criterion: Criterion, x: FloatArray) -> Confirmed | None:
     if not has_value(cp, factor):
         return None
     value = float(profiled(cp, factor, criterion.reml)[0])
-    result = NewtonResult(x, value, Ending.converged, 1, (), np.full((x.size, x.size), np.nan))
+    result = NewtonResult(x, value, Ending.converged, 1, (), _unknown(x.size))
     if _loses_digits(criterion, result, x[:0, None]):
         return None
     again, bound, slope = recheck_minimum(cp, [T[0] for T in factors], criterion.reml)
     confirmed = abs(again - value) <= bound and slope <= _STATIONARY
-    return Confirmed(result, factor, told_apart=True) if confirmed else None
+    return Confirmed(result, factor, told_apart=True, factors=factors) if confirmed else None
+
+
+@lru_cache(maxsize=64)
+def _unknown(size: int) -> FloatArray:
+    """A Hessian (k, k) that was not computed."""
+    hessian = np.full((size, size), np.nan)
+    hessian.flags.writeable = False
+    return hessian
 
 
 def _loses_digits(criterion: Criterion, result: NewtonResult, starts: FloatArray) -> bool:
@@ -134,7 +146,8 @@ def _loses_digits(criterion: Criterion, result: NewtonResult, starts: FloatArray
     if result.ending is Ending.converged and not several:
         return False
     full = criterion.held.full(result.x)
-    wide = several and any(np.abs(x).max(initial=0.0) > WIDE for x in (full, criterion.held.full(starts)))
+    entries = [*full.tolist(), *criterion.held.full(starts).reshape(-1).tolist()] if several else []
+    wide = any(abs(entry) > WIDE for entry in entries)
     # An iteration that had the derivatives it needed and still did not end is no matter of digits.
     return wide or result.ending is Ending.non_finite or criterion.rounding(full) > _FELT
 

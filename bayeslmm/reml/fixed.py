@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import pairwise
 from typing import Any
 
@@ -109,11 +110,18 @@ def hold(cp: CrossProducts, fixed: Mapping[int, FloatArray] | None) -> Held:
     """Hold the theta of some terms (by position in the design) at given values."""
     fixed = fixed or {}
     if not fixed:
-        return Held((), np.zeros(cp.frame.n_theta), np.ones(cp.frame.n_theta, dtype=bool))
+        return _nothing(cp.frame.n_theta)
     zero = {i: np.zeros(len(structure.rows)) for i, structure in enumerate(cp.frame.structures)}
     theta = np.concatenate([np.asarray(values, dtype=float) for values in {**zero, **fixed}.values()])
     values = par.internal_from_terms(cp, [T[0] for T in par.terms_from_theta(cp, theta)])
     return Held(tuple(sorted(fixed)), values, free_entries(cp, fixed))
+
+
+@lru_cache(maxsize=64)
+def _nothing(size: int) -> Held:
+    values, free = np.zeros(size), np.ones(size, dtype=bool)
+    values.flags.writeable = free.flags.writeable = False
+    return Held((), values, free)
 
 
 def free_entries(cp: CrossProducts, fixed: Collection[int]) -> BoolArray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -283,16 +284,17 @@ def _escape(criterion: Criterion, result: NewtonResult, max_evaluations: int) ->
 def _finish(criterion: Criterion, confirmed: Confirmed, fixed: Mapping[int, FloatArray]) -> Optimum:
     cp, result = criterion.cp, confirmed.result
     internal = criterion.held.full(result.x)
-    factors = tuple(criterion.factors(result.x))
+    factors = tuple(criterion.factors(result.x) if confirmed.factors is None else confirmed.factors)
     factor = criterion.factor(result.x, factors) if confirmed.factor is None else confirmed.factor
     terms = par.term_factors(cp, factors)
     for i, theta in fixed.items():
         # As given, without the rounding of the way to internal coordinates and back.
         terms[i] = canonical(factor_from_theta(cp.frame.structures[i], theta)[None])
-    vanished = vanished_directions(criterion, internal, factors, factor) if np.isfinite(result.value) else ()
+    finite = math.isfinite(result.value)
+    vanished = vanished_directions(criterion, internal, factors, factor) if finite else ()
     ridges = () if confirmed.told_apart else _ridges(criterion, factors, factor, result, vanished)
     variance = float(residual_variance(cp, factor.r2, criterion.reml)[0])
-    penalised = criterion.penalty is not None and np.isfinite(result.value)
+    penalised = criterion.penalty is not None and finite
     return Optimum(
         reml=criterion.reml,
         cp=cp,
@@ -300,7 +302,7 @@ def _finish(criterion: Criterion, confirmed: Confirmed, fixed: Mapping[int, Floa
         factors=factors,
         terms=tuple(T[0] for T in terms),
         theta=par.theta_from_terms(cp, terms)[0],
-        sigma=float(np.sqrt(variance)) if cp.sigma is None else cp.sigma,
+        sigma=math.sqrt(variance) if cp.sigma is None else cp.sigma,
         criterion=float(profiled(cp, factor, criterion.reml)[0]) if penalised else result.value,
         factor=factor,
         vanished=vanished,

@@ -13,7 +13,7 @@ from bayeslmm.design import kinds
 from bayeslmm.design.build import check_contrasts
 from bayeslmm.design.evaluate import called
 from bayeslmm.design.formula import Formula
-from bayeslmm.design.recipe import Column, columns_in, evaluated_pieces, fixed_columns
+from bayeslmm.design.recipe import Column, columns_in, fixed_columns
 from bayeslmm.errors import DesignError
 from bayeslmm.streaming.evaluated import Training
 from bayeslmm.streaming.level_sets import LevelTable
@@ -41,7 +41,7 @@ def kind_of_column(series: pd.Series) -> str:
 
 def pieces_of(formula: Formula) -> list[str]:
     """All texts that are evaluated on rows."""
-    return list(dict.fromkeys([formula.response, *evaluated_pieces(formula)]))
+    return list(dict.fromkeys([formula.response, *formula.evaluated]))
 
 
 class Columns:

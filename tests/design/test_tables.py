@@ -20,7 +20,7 @@ import bayeslmm as bl
 from bayeslmm.design import Design, DroppedRows, Grouping, build_design
 from bayeslmm.design.groups import group_by
 from bayeslmm.design.rank import independent_columns
-from bayeslmm.design.tables import to_pandas
+from bayeslmm.design.tables import kept_table, labels_of, to_pandas
 from bayeslmm.errors import DesignError
 
 LIBRARIES: dict[str, Callable[[pd.DataFrame], Any]] = {
@@ -286,3 +286,29 @@ def test_models_go_to_another_process_and_fits_come_back() -> None:
         fits = pool.map(criterion, models)
     for model, fit in zip(models, fits, strict=True):
         same(fit, model.fit())
+
+
+def test_labels_of_an_index_are_its_own_whatever_was_asked_before() -> None:
+    for k in range(12):
+        index = pd.Index([f"a{k}", f"b{k}"], name=f"n{k}")
+        assert list(labels_of(index)) == [f"a{k}", f"b{k}"]
+        assert list(labels_of(index.view())) == index.tolist()
+    assert list(labels_of(pd.Index([1, "x"], dtype=object))) == [1, "x"]
+    assert list(labels_of(pd.RangeIndex(2))) == [0, 1]
+
+
+def test_a_table_that_is_kept_has_the_columns_and_does_not_follow_the_user() -> None:
+    data = frame()
+    data.attrs["said"] = {"much": 1}
+    data.columns.name = "variables"
+    kept = kept_table(data)
+    assert kept.columns.tolist() == data.columns.tolist()
+    assert kept.columns.name == "variables"
+    assert not kept.attrs
+    before = data.copy()
+    data.loc[3, "y"] = 1e6
+    data["new"] = 0.0
+    data.columns = [*"abcdefghijklmnop"[: data.shape[1]]]
+    for name in before:
+        assert kept[name].tolist()[1:] == before[name].tolist()[1:]
+    assert data.attrs == {"said": {"much": 1}}

@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import ClassVar
 
 import numpy as np
 
 from bayeslmm.arguments import whole
 from bayeslmm.errors import DesignError
+from bayeslmm.numerics import direct
 from bayeslmm.types import BoolArray, FloatArray, IntArray
 
 # A singular value below this share of the largest is none.
@@ -361,14 +363,25 @@ def canonical(T: FloatArray) -> FloatArray:
         return np.abs(T)
     if c == 2:
         return _canonical_pair(T)
+    if T.size == c * c:
+        raw = direct.triangle(T.reshape(c, c).T).T
+        return np.where(_lower(c), raw * np.where(raw.diagonal() < 0, -1.0, 1.0), 0.0).reshape(T.shape)
     upper = np.linalg.qr(np.swapaxes(T, -1, -2), mode="r")
     signs = np.where(np.diagonal(upper, axis1=-2, axis2=-1) < 0, -1.0, 1.0)
     lower: FloatArray = np.swapaxes(upper * signs[..., :, None], -1, -2)
     return np.tril(lower)
 
 
+@lru_cache(maxsize=64)
+def _lower(size: int) -> BoolArray:
+    """Where the entries of a lower triangle are."""
+    return np.tri(size, dtype=bool)
+
+
 def _canonical_pair(T: FloatArray) -> FloatArray:
     """The same of 2 x 2 matrices, by one rotation."""
+    if T.size == 4:
+        return np.array(_turned(*T.reshape(-1).tolist())).reshape(T.shape)
     a, b, c, d = T[..., 0, 0], T[..., 0, 1], T[..., 1, 0], T[..., 1, 1]
     first = np.hypot(a, b)
     unit = np.where(first > 0, first, 1.0)
@@ -376,6 +389,13 @@ def _canonical_pair(T: FloatArray) -> FloatArray:
     lower = np.zeros(T.shape)
     lower[..., 0, 0], lower[..., 1, 0], lower[..., 1, 1] = first, c * cos + d * sin, np.abs(d * cos - c * sin)
     return lower
+
+
+def _turned(a: float, b: float, c: float, d: float) -> tuple[float, float, float, float]:
+    """The same of the entries of one matrix, row by row."""
+    first = float(np.hypot(a, b))
+    cos, sin = (a / first, b / first) if first > 0 else (1.0, b)
+    return first, 0.0, c * cos + d * sin, abs(d * cos - c * sin)
 
 
 def square_root(G: FloatArray) -> FloatArray:
@@ -388,7 +408,7 @@ def smallest_bound(T: FloatArray) -> float:
     """A lower bound of the smallest singular value of a triangular T (c, c), without a factorisation."""
     if T.shape[0] == 1:
         return abs(float(T[0, 0]))
-    size = math.sqrt(float((T * T).sum()))
+    size = math.sqrt(direct.squares(T.reshape(-1)))
     return abs(math.prod(T.diagonal().tolist())) / size ** (T.shape[0] - 1) if size > 0 else 0.0
 
 

@@ -86,8 +86,13 @@ class Entries(CovarianceStructure):
     def theta_directions(self, theta: FloatArray) -> FloatArray:
         return self.directions(theta)
 
+    @cached_property
+    def _places(self) -> IntArray:
+        """Of the entries in T, written row by row."""
+        return np.asarray(self.rows * self.size + self.cols)
+
     def theta(self, T: FloatArray) -> FloatArray:
-        return np.asarray(T[..., self.rows, self.cols])
+        return T.reshape(*T.shape[:-2], -1).take(self._places, axis=-1)
 
     def theta_names(self, effects: tuple[str, ...]) -> tuple[str, ...]:
         return tuple(
