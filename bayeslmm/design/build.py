@@ -393,10 +393,7 @@ def _checked(
         check_identified(
             plain, formula, columns, correlated=bool(design.residual.names) and design.residual.clusters is not None
         )
-    # A copy without a look at every field.
-    noted = object.__new__(Design)
-    vars(noted).update(vars(design), notes=Notes(PendingNotes(design, formula, columns)))
-    return noted
+    return replace(design, notes=Notes(PendingNotes(design, formula, columns)))
 
 
 def check_parts(design: Design, rank_deficient: str) -> None:
