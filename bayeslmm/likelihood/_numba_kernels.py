@@ -188,22 +188,31 @@ def level_gradient(
 def explain_each(
     starts: IntArray, columns: IntArray, values: FloatArray, weights: FloatArray, right: FloatArray, out: FloatArray
 ) -> None:
-    """Add ``sum_l v_l' w_l (v_l right)``, weights (J, k) of their own for every column; right and out (q, k)."""
-    k = right.shape[1]
-    own = np.empty(k)
+    """Add ``sum_l V_l' W_l V_l right``, W of their own for every column (packed, J, k); right and out (q, k)."""
+    c, k = values.shape[1], right.shape[1]
+    e, moved = np.empty((c, k)), np.empty((c, k))
     for level in range(starts.size - 1):
-        own[:] = 0.0
+        e[:] = 0.0
         for i in range(starts[level], starts[level + 1]):
-            value, row = values[i, 0], right[columns[i]]
-            for x in range(k):
-                own[x] += value * row[x]
-        weight = weights[level]
-        for x in range(k):
-            own[x] *= weight[x]
+            row = right[columns[i]]
+            for a in range(c):
+                value, own = values[i, a], e[a]
+                for x in range(k):
+                    own[x] += value * row[x]
+        for a in range(c):
+            for b in range(c):
+                high, low = max(a, b), min(a, b)
+                weight, own, to = weights[high * (high + 1) // 2 + low, level], e[b], moved[a]
+                if b == 0:
+                    to[:] = 0.0
+                for x in range(k):
+                    to[x] += weight[x] * own[x]
         for i in range(starts[level], starts[level + 1]):
-            value, row = values[i, 0], out[columns[i]]
-            for x in range(k):
-                row[x] += value * own[x]
+            row = out[columns[i]]
+            for a in range(c):
+                value, own = values[i, a], moved[a]
+                for x in range(k):
+                    row[x] += value * own[x]
 
 
 @_compiled

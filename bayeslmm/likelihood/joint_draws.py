@@ -34,9 +34,10 @@ from bayeslmm.likelihood.chain_sums import ChainSums
 from bayeslmm.likelihood.elimination import ChainColumn, Eliminated, backward, forward, forward_within
 from bayeslmm.likelihood.factor import Factor
 from bayeslmm.likelihood.frame import Block
-from bayeslmm.likelihood.kernels import Cells, explain_each
+from bayeslmm.likelihood.kernels import explain_each
 from bayeslmm.likelihood.large import Dense
 from bayeslmm.likelihood.last_blocks import LeadingDense, first_of_few, solve_upper
+from bayeslmm.likelihood.own_first import MOST_EFFECTS, OwnFirst, between_part
 from bayeslmm.likelihood.rotation import InternalPrior
 from bayeslmm.types import FloatArray, IntArray
 
@@ -59,8 +60,8 @@ class _Reference:
     """The factored system at G0; the last blocks, of few effects, are in it with the covariances of every draw.
 
     Its rows are the effects w of the chain's members, of the leading dense blocks, and those of the last blocks with
-    the coefficients of X (not divided by T0). A first member with one effect is not among them: it is eliminated
-    with every draw's own sd.
+    the coefficients of X (not divided by T0). A first member with few effects is not among them: it is eliminated
+    with every draw's own covariance (`own_first`).
 
     Attributes
     ----------
@@ -104,7 +105,7 @@ class _Reference:
     @cached_property
     def start(self) -> int:
         """The first block in the system."""
-        return int(self.h.frame.blocks[0].size == 1)
+        return int(self.h.frame.blocks[0].size <= MOST_EFFECTS)
 
     def parts(self, rows: FloatArray) -> Parts:
         """Rows (Q, S) of the system as (J, c, S) of each block whose covariance is the reference's."""
@@ -169,74 +170,6 @@ class _Reference:
         return np.concatenate([*(part.reshape(-1, S) for part in w), x, y])
 
 
-@dataclass(frozen=True)
-class _OwnFirst:
-    """A first member with one effect, eliminated with the relative sd of every draw.
-
-    What it leaves of the others is ``S + E' M^-1 E``, ``M = 1 + R^2 tau^2``, which exceeds that of the reference by
-    ``E' W E``, W diagonal and nonnegative.
-
-    Attributes
-    ----------
-    E : Cells
-        Between part (J, Q) of the columns of the system.
-    y : FloatArray, shape (J, 1)
-        That of the response.
-    R : FloatArray, shape (J, 1)
-    tau : FloatArray, shape (S,)
-    weights : FloatArray, shape (J, S)
-        The diagonal of W.
-    """
-
-    E: Cells
-    y: FloatArray
-    R: FloatArray
-    tau: FloatArray
-    weights: FloatArray
-
-    @classmethod
-    def of(cls, reference: _Reference, between: sparse.csr_array, tau: FloatArray) -> _OwnFirst:
-        """From the between part of all columns, not multiplied by T0."""
-        h = reference.h
-        blocks = h.frame.blocks[1 : len(reference.T)]
-        scales = [sparse.kron(sparse.eye_array(b.n_levels), T) for b, T in zip(blocks, reference.T[1:], strict=True)]
-        scale = sparse.block_diag([*scales, sparse.eye_array(reference.root.shape[1])], format="csr")
-        E = sparse.csr_array(between @ scale)
-        E.sort_indices()
-        squares, at_reference = h.R[:, 0] ** 2, float(reference.T[0][0, 0]) ** 2
-        gap = squares * np.maximum(at_reference - tau**2, 0.0)
-        weights = gap / ((1.0 + squares * tau**2) * (1.0 + squares * at_reference))
-        cells = Cells(E.indptr.astype(np.int64), E.indices.astype(np.int64), E.shape[1], E.data[:, None])
-        return cls(cells, h.fixed[:, 0, -1:], h.R[:, 0], tau, weights)
-
-    def right(self, rows: FloatArray, sigma: FloatArray, rng: np.random.Generator) -> FloatArray:
-        """What ``E' W E`` adds to the right-hand side (Q, S) of the system for a change of draws at the reference."""
-        own = self.weights * (self.y - self.E.times(rows)[:, 0])
-        own += sigma * np.sqrt(self.weights) * rng.standard_normal(own.shape)
-        return self.E.transposed_times(own[:, None])
-
-    def draw(self, rows: FloatArray, sigma: FloatArray, rng: np.random.Generator) -> FloatArray:
-        """Effects (J, 1, S) given all others (Q, S)."""
-        left = self.y - self.E.times(rows)[:, 0]
-        inflated = 1.0 + (self.R * self.tau) ** 2
-        b = self.tau * (self.R * self.tau * left / inflated)
-        b += self.tau * sigma / np.sqrt(inflated) * rng.standard_normal(b.shape)
-        return b[:, None]
-
-
-def _between(h: ChainSums) -> sparse.csr_array:
-    """Between part (J, Q) of all columns but the first member's and y, for a first member with one effect."""
-    J = h.R.shape[0]
-    rows = np.arange(J)
-    columns = []
-    for e, parents, block in zip(h.up, h.plan.up[0], h.frame.blocks[1:], strict=False):
-        places = parents[:, None] * block.size + np.arange(block.size)
-        table = np.repeat(rows, block.size), places.ravel()
-        columns.append(sparse.coo_array((e[:, 0].ravel(), table), shape=(J, block.q)))
-    cells = [h.cells.matrix(0)] if h.q_dense else []
-    return sparse.csr_array(sparse.hstack([*columns, *cells, sparse.csr_array(h.fixed[:, 0, :-1])]))
-
-
 def _times_root(root: FloatArray, rows: FloatArray, transposed: bool) -> FloatArray:
     """Matrices (S, r, r) of every draw, or their transposes, times rows (r, S)."""
     return np.asarray(np.einsum("sba,bs->as" if transposed else "sab,bs->as", root, rows))
@@ -278,7 +211,7 @@ def draws_by_reference(
     beta = np.empty((K, h.frame.p))
     b = [np.empty((K, block.n_levels, block.size)) for block in h.frame.blocks]
     done = 0
-    between = _between(h) if h.frame.blocks[0].size == 1 else None
+    between = between_part(h) if h.frame.blocks[0].size <= MOST_EFFECTS else None
     for chosen in _batches(h, factors):
         own = [T[chosen] for T in factors]
         drawn, parts, lost = _draw_together(h, evaluate, own, sigma[chosen], rng, prior, between)
@@ -300,7 +233,7 @@ def _batches(h: ChainSums, factors: Sequence[FloatArray]) -> Iterator[IntArray]:
     """Draws in parts that differ little, but in the blocks of few effects, whose covariances are each draw's own."""
     squares = [(T**2).sum((1, 2)) for T in factors[: first_of_few(h)]]
     logs = [0.5 * np.log(np.maximum(square, 1e-300)) for square in squares]
-    own = int(h.frame.blocks[0].size == 1)
+    own = int(h.frame.blocks[0].size <= MOST_EFFECTS)
     if own:
         # What is left of the others hardly depends on the sd of a first member that is eliminated with its own.
         logs[0] = 0.5 * np.log1p(float(np.mean(h.R**2)) * squares[0])
@@ -332,7 +265,7 @@ def _draw_together(
     sigma: FloatArray,
     rng: np.random.Generator,
     prior: InternalPrior | None,
-    between: sparse.csr_array | None,
+    between: Sequence[sparse.csr_array] | None,
 ) -> tuple[FloatArray, list[FloatArray], IntArray]:
     """Draws of beta and of the effects, and where they did not converge."""
     reference = _Reference.of(h, evaluate, factors, sigma, prior)
@@ -342,7 +275,7 @@ def _draw_together(
         added[r - p :] = (prior.precision @ prior.mean)[:, None] * sigma**2
     D, roots = _differences(reference.inverse[start:], factors[start:few])
     rows = reference.draw(added, sigma, rng)
-    first = None if between is None else _OwnFirst.of(reference, between, np.abs(factors[0][:, 0, 0]))
+    first = None if between is None else OwnFirst.of(h, between, factors[0], reference.T)
     right = np.zeros_like(rows) if first is None else first.right(rows, sigma, rng)
     for d, root, part, out in zip(D, roots, reference.parts(rows), reference.parts(right), strict=True):
         out += sigma * _times(root, rng.standard_normal(part.shape)) - _times(d, part)
@@ -410,7 +343,7 @@ class _System:
 
     reference: _Reference
     D: Parts
-    first: _OwnFirst | None
+    first: OwnFirst | None
 
     def product(self, rows: FloatArray, by_reference: FloatArray) -> FloatArray:
         """The system times rows (Q, S), of which the product with K0 is known."""

@@ -109,11 +109,30 @@ def add_outer_products(cells: Cells, out: FloatArray, sign: float = 1.0) -> None
 
 
 def explain_each(cells: Cells, weights: FloatArray, right: FloatArray, out: FloatArray) -> None:
-    """Add ``sum_l v_l' w_l (v_l right)`` to out (width, k), with weights (J, k); one number in every cell."""
-    if done("explain_each", cells.starts, cells.columns, cells.values, weights, right, out):
-        return
-    matrix = cells.matrix(0)
-    out += matrix.T @ (weights * (matrix @ right))
+    """Add ``sum_l V_l' W_l V_l right`` to out (width, k), with matrices of their own for every column.
+
+    Parameters
+    ----------
+    cells : Cells
+    weights : FloatArray, shape (c (c + 1) / 2, J, k)
+        The lower triangles of W, row by row.
+    right : FloatArray, shape (width, k)
+    out : FloatArray, shape (width, k)
+    """
+    if not done("explain_each", cells.starts, cells.columns, cells.values, weights, right, out):
+        out += cells.transposed_times(weighed(weights, cells.times(right)))
+
+
+def weighed(weights: FloatArray, rows: FloatArray) -> FloatArray:
+    """``W_l rows_l`` (J, c, k), with weights as of `explain_each`."""
+    if len(weights) == 1:
+        return np.asarray(weights[0][:, None] * rows)
+    c = rows.shape[1]
+    out = np.zeros_like(rows)
+    for a in range(c):
+        for b in range(c):
+            out[:, a] += weights[max(a, b) * (max(a, b) + 1) // 2 + min(a, b)] * rows[:, b]
+    return out
 
 
 def mirror(lower: FloatArray) -> FloatArray:

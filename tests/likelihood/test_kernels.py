@@ -9,19 +9,28 @@ from scipy import sparse
 from bayeslmm.likelihood import kernels
 
 
+@pytest.mark.parametrize("c", [1, 2, 3])
 @pytest.mark.parametrize("compiled", [True, False], ids=["compiled", "not compiled"])
-def test_what_levels_explain_with_weights_of_every_column(compiled: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_levels_explain_with_weights_of_every_column(
+    compiled: bool, c: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     if compiled:
         pytest.importorskip("numba")
     else:
         monkeypatch.setattr(kernels, "_compiled", lambda: None)
     rng = np.random.default_rng(0)
-    dense = rng.normal(size=(9, 7)) * (rng.uniform(size=(9, 7)) < 0.4)
-    dense[3] = 0.0
-    table = sparse.csr_array(dense)
-    starts, columns = table.indptr.astype(np.int64), table.indices.astype(np.int64)
-    cells = kernels.Cells(starts, columns, 7, table.data[:, None])
-    weights, right, out = rng.uniform(size=(9, 5)), rng.normal(size=(7, 5)), rng.normal(size=(7, 5))
-    expected = [out[:, k] + dense.T @ np.diag(weights[:, k]) @ dense @ right[:, k] for k in range(5)]
-    kernels.explain_each(cells, weights, right, out)
-    np.testing.assert_allclose(out, np.transpose(expected), rtol=1e-13, atol=1e-14)
+    there = rng.uniform(size=(9, 7)) < 0.4
+    there[3] = False
+    pattern = sparse.csr_array(there.astype(float))
+    values = rng.normal(size=(pattern.nnz, c))
+    cells = kernels.Cells(pattern.indptr.astype(np.int64), pattern.indices.astype(np.int64), 7, values)
+    V = np.zeros((9, c, 7))
+    levels, columns = np.nonzero(there)
+    V[levels, :, columns] = values
+    roots = rng.normal(size=(9, 5, c, c))
+    W = roots @ np.swapaxes(roots, -1, -2)
+    packed = np.stack([W[..., a, b] for a in range(c) for b in range(a + 1)])
+    right, out = rng.normal(size=(7, 5)), rng.normal(size=(7, 5))
+    expected = [out[:, k] + sum(V[j].T @ W[j, k] @ V[j] @ right[:, k] for j in range(9)) for k in range(5)]
+    kernels.explain_each(cells, packed, right, out)
+    np.testing.assert_allclose(out, np.transpose(expected), rtol=1e-12, atol=1e-13)
