@@ -11,7 +11,9 @@ is a draw at G: this is perturbation-optimisation sampling with the perturbation
 solved by conjugate gradients preconditioned with K0, whose products with K0 follow from a recurrence, so that an
 iteration costs one solution with the factor, for hundreds of draws at once. The last blocks of a dense block with few
 effects, and the fixed effects, are not perturbed: what is left of them by the elimination of the others is factored for
-every draw, at its own covariance, be it singular. A factor of few levels is the one whose sd varies most.
+every draw, at its own covariance, be it singular. A factor of few levels is the one whose sd varies most. Nor is the
+first member of a chain where it has one or two effects: it is eliminated at every draw (`own_first`), which leaves a
+smaller system, and one that differs less from the reference.
 
 References
 ----------
