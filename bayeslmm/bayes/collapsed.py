@@ -245,6 +245,8 @@ def sample_collapsed(
     PriorError
         The posterior is improper.
     UnreliableWeightsError
+    FitError
+        Effects exceed the residuals by so much that digits do not suffice.
 
     Warns
     -----
@@ -253,10 +255,13 @@ def sample_collapsed(
     """
     check_posterior(cp.design, priors, summed_elsewhere(cp))
     progress = Progress() if progress is None else progress
-    drawn = _drawn(*_prepare(cp, priors, start_terms, method), draws, rng, progress)
-    sound = drawn.diagnostics.resolved and drawn.diagnostics.checked
-    if method == "auto" and drawn.diagnostics.method == "quadrature" and not sound:
-        drawn = _drawn(*_prepare(cp, priors, start_terms, "importance"), draws, rng, progress)
+    try:
+        drawn = _drawn(*_prepare(cp, priors, start_terms, method), draws, rng, progress)
+        sound = drawn.diagnostics.resolved and drawn.diagnostics.checked
+        if method == "auto" and drawn.diagnostics.method == "quadrature" and not sound:
+            drawn = _drawn(*_prepare(cp, priors, start_terms, "importance"), draws, rng, progress)
+    except np.linalg.LinAlgError as error:
+        raise FitError(_lost(start_terms)) from error
     diagnostics = drawn.diagnostics
     if not diagnostics.reliable:
         if unreliable == "raise":
@@ -370,6 +375,15 @@ def _diagnose(sample: Weighted, method: str, evidence: float, error: float | Non
         )
     size = sample.log_weights.size
     return Diagnostics(method, sample.pareto_k, efficiency, sample.largest_weight, evidence, error, size)
+
+
+def _lost(terms: Sequence[FloatArray]) -> str:
+    largest = max((float(np.abs(T).max(initial=0.0)) for T in terms), default=0.0)
+    return (
+        f"The posterior could not be evaluated near the fit, where random effects have up to {largest:.1g} times the "
+        "standard deviation of the residuals: sixteen digits do not hold both. Check whether a grouping factor "
+        "determines the response, and the units of the predictors of random terms."
+    )
 
 
 def _unreliable(d: Diagnostics) -> str:

@@ -4,6 +4,7 @@ Sigma apart, the likelihood enters the posterior through two numbers of a point:
 analytic functions of the coordinates, so that a polynomial fitted to some dozens of evaluations with their exact
 gradients has them to many digits over the whole region that carries mass; everything that follows (mode, grid,
 importance sampling) then costs nothing, whatever the size of the data. The error is measured at draws of the result.
+Where factors have few levels, polynomials are those of `surrogate_last` instead.
 """
 
 from __future__ import annotations
@@ -31,9 +32,11 @@ from bayeslmm.types import BoolArray, FloatArray, IntArray
 _ROUGH, _DEGREE = 7, 14
 _MOST_ROUGH, MOST_TERMS = 120, 330
 _MOST_DIMENSIONS = 8
+# Columns of the last effects and X, with matrices of which every density costs a factorisation.
+_MOST_LEFT = 40
 # Equations for each coefficient.
 _SURPLUS = 1.8
-# Values for each coefficient, where values alone are asked for.
+# Values for each coefficient, where polynomials are fitted to values alone.
 _VALUES_SURPLUS = 1.4
 # Side of the final region that is short: it has so much of the degree of one of a unit.
 _SHORTEST = 0.35
@@ -52,7 +55,10 @@ def _own(target: Target) -> BoolArray:
     """Mask (d,) of the coordinates that polynomials are functions of: all but those of the last blocks."""
     cp, own = target.cp, np.ones(target.dimension, dtype=bool)
     ends = np.cumsum([0, *(c.dimension for c in target.coordinates)])
-    for block in cp.blocks[cp.sums.first_of_last :]:
+    last = cp.blocks[cp.sums.first_of_last :]
+    if sum(block.q for block in last) + cp.p > _MOST_LEFT:
+        return own
+    for block in last:
         for term in block.terms:
             own[ends[term] : ends[term + 1]] = False
     return own
@@ -119,7 +125,8 @@ def _fit(nodes: Nodes, box: Box, exponents: IntArray, importance: FloatArray) ->
 
 
 def _fit_values(nodes: Nodes, box: Box) -> Polynomial:
-    exponents = exponents_of(box.width, _DEGREE, max(nodes.x.shape[0] / 1.4, 1.0))
+    """Least squares on the numbers of the fixed effects at nodes, which have no gradients."""
+    exponents = exponents_of(box.width, _DEGREE, max(nodes.x.shape[0] / _VALUES_SURPLUS, 1.0))
     solution = np.linalg.lstsq(basis(scaled(nodes.x, box.lower, box.upper), exponents), nodes.fixed, rcond=1e-13)[0]
     return Polynomial(box.lower, box.upper, exponents, solution)
 
@@ -127,20 +134,20 @@ def _fit_values(nodes: Nodes, box: Box) -> Polynomial:
 def _count(exponents: IntArray, box: Box) -> int:
     """Nodes for a polynomial."""
     terms, d = exponents.shape
-    if not box.own.all():
+    if not box.whole:
         return int(np.ceil(_VALUES_SURPLUS * terms)) + 2
     return int(np.ceil(_SURPLUS * terms / (d + 1))) + 2
 
 
 def _missing(exponents: IntArray, box: Box, nodes: Nodes, spread: Nodes) -> int:
     """Nodes that a polynomial needs further; without gradients those at draws, which are near each other, count not."""
-    there = nodes if box.own.all() else spread
+    there = nodes if box.whole else spread
     return _count(exponents, box) - len(there.within(box).x)
 
 
 def _make(target: Target, nodes: Nodes, box: Box, exponents: IntArray, start: FloatArray) -> SurrogateTarget:
     nodes = nodes.within(box)
-    if box.own.all():
+    if box.whole:
         density = _exact(target, nodes)
     else:
         # Whatever the free coordinates of a node are: those at the mode.
@@ -152,7 +159,7 @@ def _make(target: Target, nodes: Nodes, box: Box, exponents: IntArray, start: Fl
     # The polynomial has to be right where the mass is; elsewhere it only has to say that there is none.
     importance = np.exp(_WEIGHT * np.maximum(density - density.max(), -3.0 * _DEPTH))
     surrogate: Surrogate | LastSurrogate
-    if box.own.all():
+    if box.whole:
         surrogate = Surrogate(
             _fit(nodes, box, exponents, importance), _fit_values(nodes, box), target.folded, target.cp.p
         )
@@ -168,7 +175,7 @@ def _last_factors(target: Target, x: FloatArray) -> list[FloatArray]:
 
 @dataclass(frozen=True)
 class SurrogateTarget(Target):
-    """A target whose likelihood is a polynomial; densities outside its box are zero."""
+    """A target whose likelihood is a polynomial; densities fall off steeply outside its box."""
 
     surrogate: Surrogate | LastSurrogate
 
@@ -205,7 +212,7 @@ def build_surrogate(target: Target, start: FloatArray, progress: Progress, most:
     rng = np.random.default_rng(0)
     at = np.where(target.folded, np.maximum(start, 1e-4), start)
     # Polynomials of the last effects' cross-products have no use for gradients.
-    evaluated = partial(evaluate_nodes, target, slopes=bool(box.own.all()))
+    evaluated = partial(evaluate_nodes, target, slopes=box.whole)
     nodes = spread = evaluated(at[None])
     for attempt in range(_ROUNDS):
         exponents = exponents_of(box.width, _ROUGH, _MOST_ROUGH)
@@ -244,10 +251,12 @@ def _probe(
         few = int(box.own.sum()) + 1
         chosen = systematic(normalised(sample.log_weights), 2 ** (k + 1) * few, rng)
         x = box.clip(sample.points.x[chosen])
-        more = evaluate_nodes(target, x, slopes=bool(box.own.all()))
+        more = evaluate_nodes(target, x, slopes=box.whole)
         nodes = nodes + more
+        # A sample whose weight is in a few points, met again and again, knows no region.
+        copies = np.unique(chosen).size <= chosen.size // 2
         # Not less its mean: a spurious peak is off by about the same everywhere on it.
-        if np.abs(rough.evaluate(x).log_density - _exact(target, more)).max() < tolerance:
+        if not copies and np.abs(rough.evaluate(x).log_density - _exact(target, more)).max() < tolerance:
             return nodes, sample, True
     return nodes, sample, False
 
@@ -260,6 +269,9 @@ def _exact(target: Target, nodes: Nodes) -> FloatArray:
 def _known_region(target: Target, nodes: Nodes, box: Box) -> Box:
     """Box around the nodes with mass."""
     density, folded = _exact(target, nodes), target.folded[box.own]
+    density = np.where(np.isnan(density), -np.inf, density)
+    if not np.isfinite(density.max()):
+        raise np.linalg.LinAlgError("no node has a density")
     x = nodes.x[density > density.max() - _DEPTH][:, box.own]
     low, high = x.min(axis=0), x.max(axis=0)
     margin = np.maximum(0.15 * (high - low), 0.05)
@@ -275,6 +287,8 @@ def _first_box(target: Target, start: FloatArray) -> Box:
     nu, d = target.cp.n - target.cp.p, steps.shape[0]
     gradient = 0.5 * (slopes[:, 0] + nu * slopes[:, 1])
     H = (gradient[:d] - gradient[d:]) / (2 * h)
+    if not np.isfinite(H).all():
+        raise np.linalg.LinAlgError("no curvature at the start")
     values, vectors = np.linalg.eigh(0.5 * (H + H.T))
     se = np.sqrt(np.diagonal((vectors / np.maximum(np.abs(values), 0.3)) @ vectors.T))
     lower = centre[own] - _FIRST * se

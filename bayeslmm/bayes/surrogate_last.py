@@ -19,12 +19,15 @@ import numpy as np
 
 from bayeslmm.bayes.surrogate_nodes import Box
 from bayeslmm.likelihood import Factor, small
+from bayeslmm.likelihood.factor import stacked as together
 from bayeslmm.likelihood.last_blocks import LastBlocks, stacked
 from bayeslmm.numerics.polynomial import Polynomial, basis, scaled
 from bayeslmm.types import BoolArray, FloatArray, IntArray
 
 # Squared length of a direction, beside the largest, that is rounding.
 _VANISHING = 1e-11
+# Doubles of the matrices of points that are looked at together.
+_CHUNK = 2_000_000
 # Steepness of the density beyond the box.
 WALL = 2000.0
 
@@ -55,25 +58,61 @@ class LastSurrogate:
 
     def __call__(self, x: FloatArray, factors: Sequence[FloatArray]) -> Factor:
         """What densities need at K points x (K, d), with the factors (K, c, c) of the last blocks there."""
+        K, (r, m) = x.shape[0], self.directions.shape
+        step = max(1, _CHUNK // (m + r + 1) ** 2)
+        parts = [slice(k, k + step) for k in range(0, K, step)] or [slice(0, 0)]
+        return together([self._at(x[part], [T[part] for T in factors]) for part in parts])
+
+    def _at(self, x: FloatArray, factors: Sequence[FloatArray]) -> Factor:
+        """Least squares of the columns of the factor, in which nothing cancels however large the factors are.
+
+        With V the rows of `directions` C, A those of the effects times their factors, ``S = I + A'A`` and c the part of
+        y: the determinant is that of S, and beta minimises ``(c - V_x' beta)' S^-1 (c - V_x' beta)``.
+        """
+        log_det, C = self._predicted(x)
+        K, m = C.shape[0], C.shape[1] - 1
+        V = self.directions @ C[:, :m, :m]
+        A, of_x = self._times_factors(V, factors)
+        p = of_x.shape[1]
+        # Below S in a joint factor is what S leaves of these; what is beside them only keeps it positive.
+        joint = np.zeros((K, m + p + 1, m + p + 1))
+        small.add_identity(np.matmul(small.transpose(A), A, out=joint[:, :m, :m]), m)
+        joint[:, m:-1, :m], joint[:, -1, :m] = of_x, C[:, -1, :m]
+        places = np.arange(m, m + p + 1)
+        joint[:, places, places] = 1.0 + (joint[:, m:, :m] ** 2).sum(axis=(1, 2))[:, None]
+        L = small.cholesky_if_positive(joint)
+        of_x, of_y = L[:, m:-1, :m], L[:, -1, :m]
+        chol = small.cholesky_if_positive(of_x @ small.transpose(of_x))
+        half = np.linalg.solve(chol, of_x @ of_y[..., None])
+        beta = np.linalg.solve(small.transpose(chol), half)[..., 0]
+        left = of_y - (small.transpose(of_x) @ beta[..., None])[..., 0]
+        r2 = C[:, -1, -1] ** 2 + (left**2).sum(axis=1)
+        log_det = log_det + 2.0 * np.log(np.diagonal(L, axis1=1, axis2=2)[:, :m]).sum(axis=1)
+        fixed = self.like.log_det_fixed + 2.0 * np.log(np.diagonal(chol, axis1=1, axis2=2)).sum(axis=1)
+        empty = np.empty((K, 0))
+        return Factor(log_det, fixed, r2, empty[..., None], chol, beta, empty, r2)
+
+    def _predicted(self, x: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """Log determinants (K,) of what is eliminated, and the factors C (K, m + 1, m + 1)."""
         u = np.where(self.folded, np.abs(x), x)[:, self.own]
-        lower, upper = self.polynomial.lower, self.polynomial.upper
-        values = self.polynomial(np.clip(u, lower, upper))
-        K, size = x.shape[0], self.directions.shape[1] + 1
-        diagonal = np.exp(np.clip(values[:, 1 : size + 1], -300.0, 300.0))
-        C = np.zeros((K, size, size))
+        values = self.polynomial(np.clip(u, self.polynomial.lower, self.polynomial.upper))
+        size = self.directions.shape[1] + 1
+        C = np.zeros((x.shape[0], size, size))
         C[:, *np.tril_indices(size, -1)] = values[:, size + 1 :]
         C[:, np.arange(size), np.arange(size)] = 1.0
-        C *= diagonal[:, None, :]
-        half, of_y = self.directions @ C[:, :-1, :-1], C[:, -1]
-        last = LastBlocks(
-            self.like.levels,
-            half @ small.transpose(half),
-            (half @ of_y[:, :-1, None])[..., 0],
-            (of_y**2).sum(axis=1),
-            values[:, 0] + WALL * self.polynomial.beyond(u),
-            self.like.log_det_fixed,
-        )
-        return last.evaluate(factors, K)
+        C *= np.exp(np.clip(values[:, 1 : size + 1], -300.0, 300.0))[:, None, :]
+        return values[:, 0] + WALL * self.polynomial.beyond(u), C
+
+    def _times_factors(self, V: FloatArray, factors: Sequence[FloatArray]) -> tuple[FloatArray, FloatArray]:
+        """``T' V`` of the last effects (K, q, m), and the rows of X (K, p, m)."""
+        K, m = V.shape[0], V.shape[2]
+        start, parts = 0, [np.empty((K, 0, m))]
+        for T, J in zip(factors, self.like.levels, strict=True):
+            c = T.shape[-1]
+            own = V[:, start : start + J * c].reshape(K, J, c, m)
+            parts.append((own * T[:, None] if c == 1 else small.transpose(T)[:, None] @ own).reshape(K, J * c, m))
+            start += J * c
+        return np.concatenate(parts, axis=1), V[:, start:]
 
 
 def fit_last(

@@ -35,6 +35,11 @@ class Box:
     own: BoolArray
 
     @property
+    def whole(self) -> bool:
+        """Whether no coordinate is free."""
+        return bool(self.own.all())
+
+    @property
     def width(self) -> FloatArray:
         """Lengths of its sides."""
         return self.upper - self.lower
@@ -102,7 +107,9 @@ class Nodes:
 def evaluate_nodes(target: Target, x: FloatArray, *, slopes: bool = True) -> Nodes:
     """Exact values, and gradients if asked for, at K points."""
     batch = _BATCH if target.cp.sums.batched else 1
-    parts = [_evaluate_batch(target, x[k : k + batch], slopes) for k in range(0, x.shape[0], batch)]
+    # Where effects leave nothing of the residuals but rounding, numbers are nan: a node without density.
+    with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
+        parts = [_evaluate_batch(target, x[k : k + batch], slopes) for k in range(0, x.shape[0], batch)]
     return sum(parts[1:], parts[0])
 
 
@@ -116,7 +123,7 @@ def _evaluate_batch(target: Target, x: FloatArray, slopes: bool) -> Nodes:
         factor = evaluate(cp, factors)
         found = np.full((x.shape[0], 2, x.shape[1]), np.nan)
     last = cp.sums.last_blocks(factor)
-    return Nodes(x, *outputs(factor, found, cp.p), () if last is None else (last,))
+    return Nodes(x, *_outputs(factor, found, cp.p), () if last is None else (last,))
 
 
 def _slopes(
@@ -133,7 +140,7 @@ def _slopes(
     return slopes
 
 
-def outputs(factor: Factor, slopes: FloatArray, p: int) -> tuple[FloatArray, FloatArray, FloatArray]:
+def _outputs(factor: Factor, slopes: FloatArray, p: int) -> tuple[FloatArray, FloatArray, FloatArray]:
     """Values, slopes and numbers of the fixed effects, as `Nodes` has them."""
     q2 = factor.chol.shape[1] - p
     L = factor.chol[:, q2:, q2:]

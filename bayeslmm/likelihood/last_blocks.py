@@ -111,7 +111,8 @@ class LastBlocks:
             fixed,
             total - (half[..., 0] ** 2).sum(axis=1),
             empty[..., None],
-            L[:, effects:, effects:],
+            # Not a view, which would keep all of L in memory.
+            L[:, effects:, effects:].copy(),
             solution,
             empty,
             total,

@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 
 from bayeslmm.bayes import surrogate as sur
+from bayeslmm.bayes import surrogate_last
 from bayeslmm.bayes.collapsed import sample_collapsed
 from bayeslmm.bayes.default_priors import default_priors, resolve_priors
 from bayeslmm.bayes.importance import importance_points
@@ -16,12 +17,15 @@ from bayeslmm.bayes.progress import Progress
 from bayeslmm.bayes.surrogate_last import LastSurrogate
 from bayeslmm.bayes.target import Target, make_target
 from bayeslmm.design import build_design
+from bayeslmm.errors import FitError
 from bayeslmm.likelihood import SummedDesign, cross_products, last_blocks
 from bayeslmm.numerics.resample import normalised, systematic
 from bayeslmm.reml import optimise
 
 # Root mean square of the error of log densities, and the largest where no draw may ever be.
 RMS, FAR = 1e-3, 0.02
+# The first where polynomials are functions of all parameters, as in `test_surrogate`.
+IN_ALL = 3e-3
 
 FORMULAS = {
     "crossed": "y ~ x + (1 | a) + (1 | g) + (1 | h)",
@@ -109,8 +113,6 @@ def test_multiples_of_the_fixed_effects_cancel(shift: float) -> None:
 
 
 def test_without_any_factor_the_likelihood_itself_is_sampled(monkeypatch: pytest.MonkeyPatch) -> None:
-    from bayeslmm.bayes import surrogate_last
-
     def none(a: np.ndarray) -> np.ndarray:
         return np.full_like(a, np.nan)
 
@@ -155,3 +157,41 @@ def test_a_point_that_cannot_be_factored_is_no_end_of_the_others() -> None:
             values = getattr(found, name)
             assert np.isnan(values[1])
             np.testing.assert_allclose(values[[0, 2]], [getattr(o, name)[0] for o in others], rtol=1e-9)
+
+
+def test_points_are_looked_at_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Matrices of thousands of points at once would fill the memory."""
+    hierarchy, _, start = both(FORMULAS["two factors of few levels"], frame())
+    target = sur.build_surrogate(hierarchy, start, Progress())
+    x = draws(hierarchy, start, 50)
+    whole = target.evaluate(x).log_density
+    largest, factored = [], surrogate_last.small.cholesky_if_positive
+
+    def spy(a: np.ndarray) -> np.ndarray:
+        largest.append(a.size)
+        return factored(a)
+
+    monkeypatch.setattr(surrogate_last, "_CHUNK", 2_000)
+    monkeypatch.setattr(surrogate_last.small, "cholesky_if_positive", spy)
+    np.testing.assert_allclose(target.evaluate(x).log_density, whole, rtol=1e-12)
+    assert len(largest) > 10 and max(largest) <= 2_000
+
+
+def test_of_very_many_columns_nothing_is_left_to_every_density(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = frame()
+    data["h"] = np.arange(len(data)) % 15
+    data["y"] += np.random.default_rng(2).normal(size=15)[data["h"]]
+    monkeypatch.setattr(sur, "_MOST_LEFT", 16)
+    hierarchy, levels, start = both(FORMULAS["crossed"], data)
+    target = sur.build_surrogate(hierarchy, start, Progress())
+    assert isinstance(target.surrogate, sur.Surrogate)
+    off = differences(target, levels, draws(levels, start, 100))
+    assert np.sqrt(np.mean(off**2)) < IN_ALL
+
+
+def test_effects_beyond_all_digits_are_an_error_in_words() -> None:
+    data = frame()
+    data["y"] = data["y"] + 1e8 * np.random.default_rng(1).normal(size=5)[data["h"]]
+    cp = cross_products(build_design(FORMULAS["crossed"], data, store="hierarchy"))
+    with pytest.raises(FitError, match=r"up to \de\+0\d times the standard deviation of the residuals"):
+        sample_collapsed(cp, default_priors(cp.design), optimise(cp).terms, draws=100, rng=np.random.default_rng(1))
