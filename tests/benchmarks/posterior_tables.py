@@ -29,8 +29,9 @@ it samples independent effects, an easier and another model, wherever effects ar
 priors (decov).
 
 The eight cases from `english` on are the experiments that Lai, Domke & Sheldon compiled; their files are not shipped.
-They and all rows of bayeslmm were measured on a machine shared with other work, which lengthens CPU seconds less than
-wall seconds, but does lengthen them; peers on the other cases on an earlier day, but for `pymc nutpie` on sleepstudy.
+Their peers were measured on a machine shared with other work, which lengthens CPU seconds less than wall seconds, but
+does lengthen them; peers on the other cases on an earlier day, but for `pymc nutpie` on sleepstudy; bayeslmm on a quiet
+machine of the same kind.
 """
 
 

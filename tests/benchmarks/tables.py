@@ -11,7 +11,8 @@ from peers import PACKAGES, PEERS
 INTRODUCTION = """# Speed against lme4 and Python peers
 
 Whole calls from data frame to REML result, defaults of each package, one thread, warm, medians (one run over 5 s).
-Seconds are CPU seconds; the machine was shared with other work, which disturbs them least (wall seconds: peers.csv).
+Seconds are CPU seconds. bayeslmm, glmm and the first five cases of lme_python and polars-ds were measured in one run on
+a quiet machine; the others on one shared with other work, which disturbs CPU seconds least (wall seconds: peers.csv).
 `off`: the result differs from the reference (second table). A dash: the package has no such model. gpboost maximises
 the likelihood, not REML, and counts among the peers all the same. Refits: 1,000 new responses for the sleepstudy
 design, by the package's own way where it has one, otherwise by whole calls; their sigma is the mean of the refits.
