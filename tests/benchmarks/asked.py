@@ -1,7 +1,7 @@
 """Times of what is asked of large posteriors, and of small models with many variances: ``make bench-asked``.
 
-CPU seconds on one thread, of whole calls from models that are fitted; the median of three but for leave-one-out. Printed
-and written to ``results/asked.md``. ``--all`` adds leave-one-out by groups of InstEval, which takes minutes.
+CPU seconds on one thread, of whole calls from models that are fitted; the median of three but for leave-one-out.
+Printed and written to ``results/asked.md``. ``--all`` adds leave-one-out by groups of InstEval, which takes a minute.
 """
 
 from __future__ import annotations
