@@ -6,7 +6,7 @@ DOCS_STAMP := $(VENV)/.installed-docs
 # One thread each: results and timings do not depend on how many a library would take.
 ONE_THREAD := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 MKL_NUM_THREADS=1 NUMBA_NUM_THREADS=1
 
-.PHONY: demo test evidence test-kernel test-rounding fuzz check docs accessibility bench bench-peers bench-posterior bench-boundary bench-first-call bench-asked calibrate atlas notebooks clean
+.PHONY: demo test evidence test-kernel test-rounding fuzz check docs accessibility bench bench-peers bench-posterior bench-boundary bench-first-call bench-asked bench-small calibrate atlas notebooks clean
 
 demo: $(STAMP)
 	$(BIN)/bayeslmm demo --out demo-output
@@ -68,6 +68,9 @@ bench-boundary: $(STAMP)
 
 bench-first-call: $(STAMP)
 	$(ONE_THREAD) $(BIN)/python tests/benchmarks/first_call.py
+
+bench-small: $(STAMP)
+	$(ONE_THREAD) $(BIN)/python tests/benchmarks/small_models.py
 
 bench-asked: $(STAMP)
 	$(ONE_THREAD) $(BIN)/python tests/benchmarks/asked.py
