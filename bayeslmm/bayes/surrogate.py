@@ -18,7 +18,7 @@ import numpy as np
 from bayeslmm.bayes.importance import Weighted, importance_points
 from bayeslmm.bayes.progress import Progress
 from bayeslmm.bayes.surrogate_last import WALL, LastSurrogate, fit_last
-from bayeslmm.bayes.surrogate_nodes import Box, Nodes, evaluate_nodes
+from bayeslmm.bayes.surrogate_nodes import Box, Nodes, evaluate_nodes, from_logs
 from bayeslmm.bayes.target import Target
 from bayeslmm.likelihood import CrossProducts, Factor, evaluate
 from bayeslmm.likelihood import parameters as par
@@ -100,13 +100,10 @@ class Surrogate:
 def _as_factor(values: FloatArray, fixed: FloatArray, p: int) -> Factor:
     """The parts of a `Factor` that a density needs."""
     K, size = values.shape[0], p * (p + 1) // 2
-    chol = np.zeros((K, p, p))
-    chol[:, *np.tril_indices(p)] = fixed[:, :size]
-    diagonal = np.exp(np.clip(np.diagonal(chol, axis1=1, axis2=2), -300.0, 300.0))
-    chol[:, np.arange(p), np.arange(p)] = 1.0
-    chol *= diagonal[:, None, :]
     empty, r2 = np.zeros((K, 0)), np.exp(values[:, 1])
-    return Factor(values[:, 0], np.zeros(K), r2, empty[..., None], chol, fixed[:, size:], empty, r2)
+    return Factor(
+        values[:, 0], np.zeros(K), r2, empty[..., None], from_logs(fixed[:, :size], p), fixed[:, size:], empty, r2
+    )
 
 
 def _fit(nodes: Nodes, box: Box, exponents: IntArray, importance: FloatArray) -> Polynomial:
@@ -153,11 +150,8 @@ def _make(target: Target, nodes: Nodes, box: Box, exponents: IntArray, start: Fl
         # Whatever the free coordinates of a node are: those at the mode.
         x = np.where(box.own, nodes.x, start)
         density = target.evaluate_with(x, stacked(nodes.last).evaluate(_last_factors(target, x), len(x))).log_density
-    density = np.where(np.isnan(density), -np.inf, density)
-    if not np.isfinite(density.max(initial=-np.inf)):
-        raise np.linalg.LinAlgError("no node has a density")
     # The polynomial has to be right where the mass is; elsewhere it only has to say that there is none.
-    importance = np.exp(_WEIGHT * np.maximum(density - density.max(), -3.0 * _DEPTH))
+    importance = np.exp(_WEIGHT * np.maximum(_below_largest(density), -3.0 * _DEPTH))
     surrogate: Surrogate | LastSurrogate
     if box.whole:
         surrogate = Surrogate(
@@ -266,13 +260,19 @@ def _exact(target: Target, nodes: Nodes) -> FloatArray:
     return target.evaluate_with(nodes.x, _as_factor(nodes.values, nodes.fixed, target.cp.p)).log_density
 
 
+def _below_largest(density: FloatArray) -> FloatArray:
+    """Log densities of nodes (K,) less the largest; where they are not a number there is none."""
+    density = np.where(np.isnan(density), -np.inf, density)
+    largest = density.max(initial=-np.inf)
+    if not np.isfinite(largest):
+        raise np.linalg.LinAlgError("no node has a density")
+    return density - largest
+
+
 def _known_region(target: Target, nodes: Nodes, box: Box) -> Box:
     """Box around the nodes with mass."""
-    density, folded = _exact(target, nodes), target.folded[box.own]
-    density = np.where(np.isnan(density), -np.inf, density)
-    if not np.isfinite(density.max()):
-        raise np.linalg.LinAlgError("no node has a density")
-    x = nodes.x[density > density.max() - _DEPTH][:, box.own]
+    folded = target.folded[box.own]
+    x = nodes.x[_below_largest(_exact(target, nodes)) > -_DEPTH][:, box.own]
     low, high = x.min(axis=0), x.max(axis=0)
     margin = np.maximum(0.15 * (high - low), 0.05)
     return Box(np.where(folded, np.maximum(low - margin, 0.0), low - margin), high + margin, box.own)

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bayeslmm.bayes.surrogate_nodes import Box
+from bayeslmm.bayes.surrogate_nodes import Box, from_logs, in_logs
 from bayeslmm.likelihood import Factor, small
 from bayeslmm.likelihood.factor import stacked as together
 from bayeslmm.likelihood.last_blocks import LastBlocks, stacked
@@ -39,7 +39,7 @@ class LastSurrogate:
     Attributes
     ----------
     polynomial : Polynomial
-        Outputs: log determinant of what is eliminated, logarithms of the diagonal of the factor, ratios below it.
+        Outputs: log determinant of what is eliminated, the factor as of `in_logs`.
     own : BoolArray, shape (d,)
         The coordinates that it is a function of.
     folded : BoolArray, shape (d,)
@@ -96,11 +96,7 @@ class LastSurrogate:
         """Log determinants (K,) of what is eliminated, and the factors C (K, m + 1, m + 1)."""
         u = np.where(self.folded, np.abs(x), x)[:, self.own]
         values = self.polynomial(np.clip(u, self.polynomial.lower, self.polynomial.upper))
-        size = self.directions.shape[1] + 1
-        C = np.zeros((x.shape[0], size, size))
-        C[:, *np.tril_indices(size, -1)] = values[:, size + 1 :]
-        C[:, np.arange(size), np.arange(size)] = 1.0
-        C *= np.exp(np.clip(values[:, 1 : size + 1], -300.0, 300.0))[:, None, :]
+        C = from_logs(values[:, 1:], self.directions.shape[1] + 1)
         return values[:, 0] + WALL * self.polynomial.beyond(u), C
 
     def _times_factors(self, V: FloatArray, factors: Sequence[FloatArray]) -> tuple[FloatArray, FloatArray]:
@@ -145,9 +141,7 @@ def fit_last(
     sound = np.isfinite(C).all(axis=(1, 2))
     if not sound.any():
         raise np.linalg.LinAlgError("no cross-products that are left of the last effects are positive definite")
-    diagonal = np.diagonal(C, axis1=1, axis2=2)
-    below = (C / diagonal[:, None, :])[:, *np.tril_indices(size, -1)]
-    outputs = np.column_stack([nodes.log_det, np.log(diagonal), below])
+    outputs = np.column_stack([nodes.log_det, in_logs(C)])
     share = importance[sound, None]
     rows = share * basis(scaled(u[sound], box.lower, box.upper), exponents)
     solution = np.linalg.lstsq(rows, share * outputs[sound], rcond=1e-13)[0]

@@ -144,12 +144,29 @@ def _outputs(factor: Factor, slopes: FloatArray, p: int) -> tuple[FloatArray, Fl
     """Values, slopes and numbers of the fixed effects, as `Nodes` has them."""
     q2 = factor.chol.shape[1] - p
     L = factor.chol[:, q2:, q2:]
-    diagonal = np.diagonal(L, axis1=1, axis2=2)
-    # Ratios and logarithms: all entries fall off together, by orders of magnitude, where an sd grows.
-    lower = (L / diagonal[:, None, :] + np.eye(p) * (np.log(diagonal) - 1.0)[:, None, :])[:, *np.tril_indices(p)]
     values = np.stack([factor.log_det + factor.log_det_fixed, np.log(factor.r2)], axis=1)
     solution = factor.solution[:, factor.solution.shape[1] - p :]
-    return values, slopes, np.concatenate([lower, solution], axis=1)
+    return values, slopes, np.concatenate([in_logs(L), solution], axis=1)
+
+
+def in_logs(L: FloatArray) -> FloatArray:
+    """Lower triangles of Cholesky factors (K, c, c), row by row, as polynomials stand for them.
+
+    Logarithms of the diagonal, and ratios to the diagonal of the column below it: all entries of a factor fall off
+    together, by orders of magnitude, where an sd grows.
+    """
+    diagonal = np.diagonal(L, axis1=1, axis2=2)
+    ratios = L / diagonal[:, None, :] + np.eye(L.shape[1]) * (np.log(diagonal) - 1.0)[:, None, :]
+    return np.asarray(ratios[:, *np.tril_indices(L.shape[1])])
+
+
+def from_logs(logs: FloatArray, size: int) -> FloatArray:
+    """The factors (K, c, c) of what `in_logs` made of them."""
+    L = np.zeros((logs.shape[0], size, size))
+    L[:, *np.tril_indices(size)] = logs
+    diagonal = np.exp(np.clip(np.diagonal(L, axis1=1, axis2=2), -300.0, 300.0))
+    L[:, np.arange(size), np.arange(size)] = 1.0
+    return L * diagonal[:, None, :]
 
 
 def _covariance_slopes(target: Target, x: FloatArray, k: int) -> list[FloatArray]:

@@ -39,8 +39,6 @@ _READERS = {
 # An index does not change, and views of it are known as such. So many are remembered, with no more labels than that.
 _recent: tuple[tuple[pd.Index, tuple[Any, ...], pd.Index], ...] = ()
 _INDEXES, _REMEMBERED = 8, 1_000
-# Whole numbers up to here are doubles.
-_EXACT = 2**53
 _TABLES = "a pandas, polars or pyarrow table"
 
 
@@ -161,9 +159,10 @@ def _needs_digits(column: nw.Series[Any], dtype: Any) -> bool:
     """Whether integers would be doubles in pandas that do not hold them."""
     import narwhals.stable.v2 as nw
 
+    from bayeslmm.sources.frames import beyond_floats
+
     if dtype in (nw.Int64, nw.UInt64) and column.null_count():
-        low, high = column.min(), column.max()
-        return low is not None and (low < -_EXACT or high > _EXACT)
+        return beyond_floats(column.min(), column.max())
     return dtype in (nw.Int128, nw.UInt128)
 
 

@@ -90,9 +90,9 @@ class Factor:
 
     def of_fixed(self, q: int) -> Factor:
         """What densities need, without the q trailing random effects."""
-        own, copied = slice(q, None), np.array
         found = self.take(np.arange(self.r2.size))
-        return replace(found, chol=copied(found.chol[:, own, own]), solution=copied(found.solution[:, own]))
+        # Not views, which would keep the whole factors in memory.
+        return replace(found, chol=found.chol[:, q:, q:].copy(), solution=found.solution[:, q:].copy())
 
     def part(self, chosen: IntArray) -> Factor:
         """Some of the points, with what derivatives need; all of a single one that is kept as a hierarchy."""

@@ -39,7 +39,7 @@ from bayeslmm.likelihood.frame import Block
 from bayeslmm.likelihood.kernels import explain_each
 from bayeslmm.likelihood.large import Dense
 from bayeslmm.likelihood.last_blocks import LeadingDense, first_of_few, solve_upper
-from bayeslmm.likelihood.own_first import MOST_EFFECTS, OwnFirst, between_part
+from bayeslmm.likelihood.own_first import OwnFirst, between_part, eliminated_by_draw
 from bayeslmm.likelihood.rotation import InternalPrior
 from bayeslmm.types import FloatArray, IntArray
 
@@ -107,7 +107,7 @@ class _Reference:
     @cached_property
     def start(self) -> int:
         """The first block in the system."""
-        return int(self.h.frame.blocks[0].size <= MOST_EFFECTS)
+        return int(eliminated_by_draw(self.h))
 
     def parts(self, rows: FloatArray) -> Parts:
         """Rows (Q, S) of the system as (J, c, S) of each block whose covariance is the reference's."""
@@ -213,7 +213,7 @@ def draws_by_reference(
     beta = np.empty((K, h.frame.p))
     b = [np.empty((K, block.n_levels, block.size)) for block in h.frame.blocks]
     done = 0
-    between = between_part(h) if h.frame.blocks[0].size <= MOST_EFFECTS else None
+    between = between_part(h) if eliminated_by_draw(h) else None
     for chosen in _batches(h, factors):
         own = [T[chosen] for T in factors]
         drawn, parts, lost = _draw_together(h, evaluate, own, sigma[chosen], rng, prior, between)
@@ -235,7 +235,7 @@ def _batches(h: ChainSums, factors: Sequence[FloatArray]) -> Iterator[IntArray]:
     """Draws in parts that differ little, but in the blocks of few effects, whose covariances are each draw's own."""
     squares = [(T**2).sum((1, 2)) for T in factors[: first_of_few(h)]]
     logs = [0.5 * np.log(np.maximum(square, 1e-300)) for square in squares]
-    own = int(h.frame.blocks[0].size <= MOST_EFFECTS)
+    own = int(eliminated_by_draw(h))
     if own:
         # What is left of the others hardly depends on the sd of a first member that is eliminated with its own.
         logs[0] = 0.5 * np.log1p(float(np.mean(h.R**2)) * squares[0])
@@ -280,7 +280,7 @@ def _draw_together(
     first = None if between is None else OwnFirst.of(h, between, factors[0], reference.T)
     right = np.zeros_like(rows) if first is None else first.right(rows, sigma, rng)
     for d, root, part, out in zip(D, roots, reference.parts(rows), reference.parts(right), strict=True):
-        out += sigma * _times(root, rng.standard_normal(part.shape)) - _times(d, part)
+        out += sigma * small.dot_each(root, rng.standard_normal(part.shape)) - small.dot_each(d, part)
     moved, converged = _conjugate_gradients(_System(reference, D, first), right, sigma)
     rows += moved
     b = [small.dot(t, part) for t, part in zip(reference.T[start:], reference.parts(rows), strict=True)]
@@ -321,19 +321,6 @@ def _differences(inverses: Sequence[FloatArray], factors: Sequence[FloatArray]) 
     return D, roots
 
 
-def _times(matrices: FloatArray, parts: FloatArray) -> FloatArray:
-    """One matrix (S, c, c) for every draw times rows (J, c, S)."""
-    c = matrices.shape[-1]
-    if c == 1:
-        return np.asarray(parts * matrices[:, 0, 0])
-    out = np.empty_like(parts)
-    for a in range(c):
-        np.multiply(parts[:, 0], matrices[:, a, 0], out=out[:, a])
-        for b in range(1, c):
-            out[:, a] += parts[:, b] * matrices[:, a, b]
-    return out
-
-
 def _inner(a: FloatArray, b: FloatArray) -> FloatArray:
     """Inner products (S,) draw by draw."""
     return np.asarray(np.einsum("ks,ks->s", a, b))
@@ -351,7 +338,7 @@ class _System:
         """The system times rows (Q, S), of which the product with K0 is known."""
         out = by_reference.copy()
         for d, part, total in zip(self.D, self.reference.parts(rows), self.reference.parts(out), strict=True):
-            total += _times(d, part)
+            total += small.dot_each(d, part)
         if self.first is not None:
             explain_each(self.first.E, self.first.weights, rows, out)
         return out

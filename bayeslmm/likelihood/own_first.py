@@ -14,12 +14,18 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import sparse
 
+from bayeslmm.likelihood import small
 from bayeslmm.likelihood.chain_sums import ChainSums
 from bayeslmm.likelihood.kernels import Cells, weighed
 from bayeslmm.types import FloatArray
 
 # Most effects: larger inverses would be taken level by level and draw by draw.
-MOST_EFFECTS = 2
+_MOST_EFFECTS = 2
+
+
+def eliminated_by_draw(h: ChainSums) -> bool:
+    """Whether the first member has few enough effects."""
+    return h.frame.blocks[0].size <= _MOST_EFFECTS
 
 
 @dataclass(frozen=True)
@@ -32,17 +38,16 @@ class OwnFirst:
         Between part of the columns of all others, c rows per level.
     y : FloatArray, shape (J, c, 1)
         That of the response.
+    R : FloatArray, shape (J, c, c)
     T : FloatArray, shape (S, c, c)
-    F : FloatArray, shape (c, c, J, S)
-        ``R T``.
     inverse, weights : FloatArray, shape (c (c + 1) / 2, J, S)
         ``M^-1`` and W, the lower triangles row by row.
     """
 
     E: Cells
     y: FloatArray
+    R: FloatArray
     T: FloatArray
-    F: FloatArray
     inverse: FloatArray
     weights: FloatArray
 
@@ -66,12 +71,11 @@ class OwnFirst:
         tiles = [sparse.kron(sparse.eye_array(J), t) for J, t in zip(levels, reference[1:], strict=True)]
         scale = sparse.block_diag([*tiles, sparse.eye_array(rest)], format="csr")
         E = _in_cells([sparse.csr_array(part @ scale) for part in between])
-        F = _products(h.R, T)
-        inverse = _inverses(F)
-        weights = inverse - _inverses(_products(h.R, reference[0][None]))
+        inverse = _inverses(h.R, T)
+        weights = inverse - _inverses(h.R, reference[0][None])
         # Rounding alone may have made them negative.
         np.maximum(weights[0], 0.0, out=weights[0])
-        return cls(E, h.fixed[..., -1:], T, F, inverse, weights)
+        return cls(E, h.fixed[..., -1:], h.R, T, inverse, weights)
 
     def right(self, rows: FloatArray, sigma: FloatArray, rng: np.random.Generator) -> FloatArray:
         """What ``E' W E`` adds to the right-hand side (Q, S) of the others for a change of draws at the reference."""
@@ -85,20 +89,21 @@ class OwnFirst:
 
     def draw(self, rows: FloatArray, sigma: FloatArray, rng: np.random.Generator) -> FloatArray:
         """Effects (J, c, S) given all others (Q, S)."""
+        R, T = self.R, self.T
         explained = weighed(self.inverse, self.y - self.E.times(rows))
-        noise = rng.standard_normal(explained.shape)
-        F = self.F
-        # The effects are T u, u of mean F' M^-1 left and covariance sigma^2 (I + F'F)^-1.
-        u = np.empty_like(explained)
-        if len(F) == 1:
-            u[:, 0] = F[0, 0] * explained[:, 0] + sigma / np.sqrt(1.0 + F[0, 0] ** 2) * noise[:, 0]
-            return np.asarray(self.T[:, 0, 0] * u)
-        L = _factors_beside_identity(F.swapaxes(0, 1))
-        second = noise[:, 1] / L[2]
-        first = (noise[:, 0] - L[1] * second) / L[0]
-        u[:, 0] = F[0, 0] * explained[:, 0] + F[1, 0] * explained[:, 1] + sigma * first
-        u[:, 1] = F[0, 1] * explained[:, 0] + F[1, 1] * explained[:, 1] + sigma * second
-        return np.stack([self.T[:, a, 0] * u[:, 0] + self.T[:, a, 1] * u[:, 1] for a in range(2)], axis=1)
+        # The effects are T u, u of mean T'R' M^-1 left and covariance sigma^2 (I + F'F)^-1, F = R T.
+        u = small.dot_each(small.transpose(T), small.dot(small.transpose(R), explained))
+        noise = rng.standard_normal(u.shape)
+        if T.shape[1] == 1:
+            noise[:, 0] /= np.sqrt(1.0 + (R[:, 0] * T[:, 0, 0]) ** 2)
+        else:
+            # F' entry by entry.
+            F = np.einsum("jax,sxb->bajs", R, T)
+            determinant = np.linalg.det(R)[:, None] * np.linalg.det(T)
+            L = small.cholesky_beside_identity(np.moveaxis(F, (0, 1), (-2, -1)), determinant)
+            noise[:, 1] /= L[..., 1, 1]
+            noise[:, 0] = (noise[:, 0] - L[..., 1, 0] * noise[:, 1]) / L[..., 0, 0]
+        return small.dot_each(T, u + sigma * noise)
 
 
 def between_part(h: ChainSums) -> list[sparse.csr_array]:
@@ -131,33 +136,11 @@ def _in_cells(parts: Sequence[sparse.csr_array]) -> Cells:
     return Cells(np.searchsorted(union, np.arange(J + 1) * width), union % width, width, values)
 
 
-def _products(R: FloatArray, T: FloatArray) -> FloatArray:
-    """``R T`` (c, c, J, S) of every level and draw."""
-    c = R.shape[1]
-    out = np.empty((c, c, R.shape[0], T.shape[0]))
-    for a in range(c):
-        for b in range(c):
-            out[a, b] = sum(R[:, a, x, None] * T[:, x, b] for x in range(c))
-    return out
-
-
-def _factors_beside_identity(F: FloatArray) -> FloatArray:
-    """Lower Cholesky factors (3, J, S) of ``I + F F'`` for 2 x 2 matrices, as `small.cholesky_beside_identity`."""
-    first = 1.0 + F[0, 0] ** 2 + F[0, 1] ** 2
-    root = np.sqrt(first)
-    below = (F[1, 0] * F[0, 0] + F[1, 1] * F[0, 1]) / root
-    determinant = F[0, 0] * F[1, 1] - F[0, 1] * F[1, 0]
-    last = np.sqrt(1.0 + (F[1, 0] ** 2 + F[1, 1] ** 2) / first + (determinant / root) ** 2)
-    return np.stack([root, below, last])
-
-
-def _inverses(F: FloatArray) -> FloatArray:
-    """``(I + F F')^-1``, lower triangles row by row."""
-    if len(F) == 1:
-        return np.asarray(1.0 / (1.0 + F[0] ** 2))
-    a, b, d = _factors_beside_identity(F)
-    square = (a * d) ** 2
-    return np.stack([(b * b + d * d) / square, -a * b / square, a * a / square])
+def _inverses(R: FloatArray, T: FloatArray) -> FloatArray:
+    """``M^-1`` of every level and draw, lower triangles row by row."""
+    if T.shape[1] == 1:
+        return np.asarray(1.0 / (1.0 + (R[:, 0] * T[:, 0, 0]) ** 2))[None]
+    return np.stack([entries.T for entries in small.inverse_beside_identity(R, T)[:3]])
 
 
 def _roots(weights: FloatArray) -> FloatArray:

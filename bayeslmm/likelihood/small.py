@@ -270,3 +270,16 @@ def packed_inverse(a: FloatArray) -> tuple[FloatArray, FloatArray]:
         log_det = -2.0 * np.log(root[np.arange(c), np.arange(c)]).sum(0)
     rows = [np.einsum("km,ksm->sm", root[j:, j], root[j:, : j + 1]) for j in range(c)]
     return np.concatenate([np.empty((0, M)), *rows]), log_det
+
+
+def dot_each(matrices: FloatArray, rows: FloatArray) -> FloatArray:
+    """One matrix (S, c, c) for every column times rows (J, c, S)."""
+    c = matrices.shape[-1]
+    if c == 1:
+        return np.asarray(rows * matrices[:, 0, 0])
+    out = np.empty_like(rows)
+    for a in range(c):
+        np.multiply(rows[:, 0], matrices[:, a, 0], out=out[:, a])
+        for b in range(1, c):
+            out[:, a] += rows[:, b] * matrices[:, a, b]
+    return out
