@@ -12,7 +12,7 @@ import pandas as pd
 from bayeslmm.arguments import kind_of
 from bayeslmm.errors import DesignError
 from bayeslmm.sources.base import Stream
-from bayeslmm.sources.native_tables import frame_of, names_of
+from bayeslmm.sources.native_tables import frame_of, names_of, no_table
 from bayeslmm.sources.protocol import Source
 from bayeslmm.sources.recognised import is_table
 from bayeslmm.sources.schema import Conforming
@@ -191,10 +191,7 @@ def named(table: Any, name: str, number: int) -> Any:
         No table.
     """
     if not is_table(table):
-        kind = "None" if table is None else kind_of(table)
-        raise DesignError(
-            f"Chunk {number} of the {name} is {kind}, not a table. Give pandas, polars or pyarrow tables."
-        )
+        raise no_table(table, f"Chunk {number} of the {name}")
     return table
 
 

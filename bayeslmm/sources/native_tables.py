@@ -18,6 +18,12 @@ def names_of(table: Any) -> tuple[str, ...]:
     return tuple(str(name) for name in (columns() if callable(columns) else columns))
 
 
+def no_table(value: Any, where: str) -> DesignError:
+    """The message for what is none, with where it was met."""
+    kind = "None" if value is None else kind_of(value)
+    return DesignError(f"{where} is {kind}, not a table. Give pandas, polars or pyarrow tables.")
+
+
 def frame_of(table: Any, columns: Sequence[str], where: str) -> pd.DataFrame:
     """The columns of a table in memory.
 
@@ -43,8 +49,7 @@ def frame_of(table: Any, columns: Sequence[str], where: str) -> pd.DataFrame:
         check_names(names_of(table), columns, where)
         table = table.select(list(columns)).to_arrow()
     elif library != "pyarrow" or not hasattr(table, "schema"):
-        kind = "None" if table is None else kind_of(table)
-        raise DesignError(f"{where} is {kind}, not a table. Give pandas, polars or pyarrow tables.")
+        raise no_table(table, where)
     # Without Arrow there are pandas frames.
     from bayeslmm.sources.arrow_frames import frame_of_arrow
 
